@@ -101,6 +101,7 @@ impl ShardBench {
             metrics: Metrics::new().expect("the figures have names of their own"),
             memory: Arc::clone(&memory),
             last_event: EventId::MIN,
+            endpoint_states: Arc::default(),
         };
         let ports = Ports { settle, body_requests };
         let (shards, inboxes) = Shards::channels(1);
@@ -188,7 +189,7 @@ fn webhook(no: u32) -> Arc<Webhook> {
         authority: http::HeaderValue::from_static("127.0.0.1"),
         target: http::uri::PathAndQuery::from_static("/"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),

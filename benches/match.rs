@@ -36,7 +36,7 @@ fn draft(n: usize) -> WebhookSettings {
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::from_static("/hook"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     WebhookSettings {
         events: vec![EventPattern::try_new(&pattern).expect("a pattern")],
         ..WebhookSettings::new("default".into(), endpoint, keys)

@@ -71,7 +71,7 @@ fn signature(c: &mut Criterion) {
 
 fn webhook(at: SocketAddr) -> Arc<Webhook> {
     let endpoint = Endpoint::try_new(&format!("http://{at}/hook"), &guard()).expect("a URL");
-    let keys = SigningKeys { current: Arc::new(key()), previous: None };
+    let keys = SigningKeys { current: Arc::new(key()), previous: Vec::new() };
     Arc::new(Webhook {
         no: WebhookNo(1),
         id: WebhookId::from_u128(1),
@@ -79,6 +79,7 @@ fn webhook(at: SocketAddr) -> Arc<Webhook> {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     })
 }
 

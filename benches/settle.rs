@@ -133,7 +133,14 @@ fn delivered((webhook, event): (WebhookNo, EventId)) -> SettledDelivery {
         error: None,
         response: "ok".into(),
     };
-    SettledDelivery { webhook, event, attempt: Some(attempt), decision: Decision::Delivered, head: head() }
+    SettledDelivery {
+        webhook,
+        event,
+        attempt: Some(attempt),
+        decision: Decision::Delivered,
+        head: head(),
+        endpoint: None,
+    }
 }
 
 /// The head of an event published by an application.

@@ -321,7 +321,7 @@ fn answer_one(mut stream: TcpStream, script: &Mutex<Vec<u8>>) -> std::io::Result
 
 fn local_webhook(at: SocketAddr, guard: &EgressGuard) -> Webhook {
     let endpoint = Endpoint::try_new(&format!("http://{at}/"), guard).expect("a URL of this machine");
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     Webhook {
         no: WebhookNo(1),
         id: WebhookId::from_u128(1),
@@ -329,6 +329,7 @@ fn local_webhook(at: SocketAddr, guard: &EgressGuard) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     }
 }
 

@@ -25,7 +25,7 @@ use crate::http::{
 };
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
-use crate::limits::LINGER_BYTES_MAX;
+use crate::limits::DISCARDED_BODY_BYTES_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
 use crate::runtime::metrics::{CounterCache, LatencyRecorder};
 use crate::runtime::{Clock, Heartbeat, Instant, Metrics, Random};
@@ -320,7 +320,7 @@ impl Exchange<'_> {
     /// Reads and discards a short body that is not needed, so that the client can use its connection again.
     pub(super) async fn discard_body(&mut self) {
         if let Some(incoming) = self.incoming.take() {
-            incoming::discard(incoming, LINGER_BYTES_MAX, self.monitor).await;
+            incoming::discard(incoming, DISCARDED_BODY_BYTES_MAX, self.monitor).await;
         }
     }
 }

@@ -12,8 +12,11 @@ pub(super) fn expected_version(headers: &HeaderMap) -> Option<ExpectedVersion> {
         return Some(ExpectedVersion::Current);
     }
     let version = |tag: &str| {
-        let version = tag.strip_prefix('"')?.strip_suffix('"')?.parse::<u64>().ok()?;
-        (format!("\"{version}\"") == tag).then_some(version)
+        let text = tag.strip_prefix('"')?.strip_suffix('"')?;
+        // The tag of a paused webhook is its version and the end of the pause.
+        let text = text.split_once('-').map_or(text, |(version, _)| version);
+        let version = text.parse::<u64>().ok()?;
+        (version.to_string() == text).then_some(version)
     };
     Some(ExpectedVersion::OneOf(tags.into_iter().filter_map(version).collect()))
 }

@@ -86,8 +86,15 @@ impl Api {
         of: SourceRef<'_>,
     ) -> Result<Response, Problem> {
         let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
+        self.service.restorable_source(who, key)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let expected = expected_version(&request.parts.headers);
-        view_response(&*self.service.restore_source(&request.principal, key(&query, of), expected.as_ref()).await?)
+        let record = ResponseRecorder::new(claim.key(), |source: &Arc<Source>| encode(view_response(source)));
+        view_response(&*self.service.restore_source(who, key, expected.as_ref(), record).await?)
     }
 
     /// Adds a secret. Body: `{"overlap_seconds"?, "secret"?, "when"?}`. Older secrets expire after the overlap. With

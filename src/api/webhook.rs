@@ -16,6 +16,7 @@ use crate::outbound::Webhook;
 use crate::service::webhook::document::WebhookDocument;
 use crate::service::webhook::{SavedWebhook, WebhookPreview};
 use crate::service::{ResponseRecorder, ResponseStore, Service, WebhookRef};
+use crate::storage::IdempotencyKey;
 
 /// The response to the creation or a change of a webhook.
 #[derive(Serialize)]
@@ -53,8 +54,15 @@ impl Api {
 
     pub(super) fn read_webhook(&self, request: &ManagementRequest, of: WebhookRef<'_>) -> Result<Response, Problem> {
         let webhook = self.service.read_webhook(&request.principal, of)?;
-        let response = reply::json(StatusCode::OK, &WebhookDocument::of(&webhook, self.service.default_retry()))?;
-        Ok(reply::with_etag(&request.parts.headers, &etag(&webhook), response))
+        let pause = self.service.pause_of(&webhook);
+        let document = WebhookDocument::of(&webhook, self.service.default_retry()).with_pause(pause);
+        let response = reply::json(StatusCode::OK, &document)?;
+        let etag = match pause {
+            // A pause is part of what is shown, and no change of the webhook.
+            Some(pause) => format!("\"{}-{}\"", webhook.version, pause.until.as_millis()),
+            None => etag(&webhook),
+        };
+        Ok(reply::with_etag(&request.parts.headers, &etag, response))
     }
 
     pub(super) async fn put_webhook(
@@ -99,8 +107,14 @@ impl Api {
         request: &ManagementRequest,
         of: WebhookRef<'_>,
     ) -> Result<Response, Problem> {
+        self.service.may_change_webhook(&request.principal, of)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let expected = expected_version(&request.parts.headers);
-        self.changed(&self.service.pause_webhook(&request.principal, of, expected.as_ref()).await?)
+        let record = self.record_change(claim.key());
+        self.changed(&self.service.pause_webhook(&request.principal, of, expected.as_ref(), record).await?)
     }
 
     pub(super) async fn resume_webhook(
@@ -108,15 +122,32 @@ impl Api {
         request: &ManagementRequest,
         of: WebhookRef<'_>,
     ) -> Result<Response, Problem> {
+        self.service.may_change_webhook(&request.principal, of)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
         let expected = expected_version(&request.parts.headers);
-        self.changed(&self.service.resume_webhook(&request.principal, of, expected.as_ref()).await?)
+        let record = self.record_change(claim.key());
+        self.changed(&self.service.resume_webhook(&request.principal, of, expected.as_ref(), record).await?)
     }
 
-    fn changed(&self, changed: &SavedWebhook) -> Result<Response, Problem> {
-        let mut response = reply::json(StatusCode::OK, &view(&self.service, changed, None))?;
-        reply::set_header(&mut response, ETAG, &etag(&changed.webhook));
-        Ok(response)
+    fn changed(&self, saved: &SavedWebhook) -> Result<Response, Problem> {
+        changed(&self.service, saved)
     }
+
+    /// Stores the response to a change under the key of its request.
+    fn record_change(&self, key: Option<IdempotencyKey>) -> Option<ResponseRecorder<SavedWebhook>> {
+        let service = Arc::clone(&self.service);
+        ResponseRecorder::new(key, move |saved: &SavedWebhook| encode(changed(&service, saved)))
+    }
+}
+
+/// The response to a change of a webhook.
+fn changed(service: &Service, saved: &SavedWebhook) -> Result<Response, Problem> {
+    let mut response = reply::json(StatusCode::OK, &view(service, saved, None))?;
+    reply::set_header(&mut response, ETAG, &etag(&saved.webhook));
+    Ok(response)
 }
 
 /// The `ETag` of a webhook: its version.
@@ -142,6 +173,7 @@ fn created(service: &Service, made: &SavedWebhook, secret: Option<&str>) -> Resu
 
 fn view<'a>(service: &'a Service, written: &'a SavedWebhook, secret: Option<&'a str>) -> View<'a> {
     let webhook = WebhookDocument::of(&written.webhook, service.default_retry());
+    let webhook = webhook.with_pause(service.pause_of(&written.webhook));
     View { webhook, secret, warnings: &written.warnings }
 }
 

@@ -24,7 +24,9 @@ impl Api {
             workspace_id: query.get("workspace_id"),
         };
         let found = self.service.list_webhooks(&request.principal, filter, page, query.cursor()?)?;
-        query.rows(&found, |webhook| WebhookDocument::of(webhook, self.service.default_retry()))
+        query.rows(&found, |webhook| {
+            WebhookDocument::of(webhook, self.service.default_retry()).with_pause(self.service.pause_of(webhook))
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Api, ManagementRequest, reply};
 use crate::http::{Problem, Response};
-use crate::model::{Timestamp, WebhookStatus};
+use crate::model::{PauseReason, Timestamp, WebhookStatus};
 use crate::service::statistics::{WebhookHealth, WebhookStatistics};
 use crate::service::{BreakerState, WebhookRef};
 use crate::settle::{DeliveryStats, Hour, HourlyStatsRow, WebhookStats};
@@ -18,6 +18,8 @@ struct View<'a> {
     status: WebhookStatus,
     health: WebhookHealth,
     breaker: BreakerState,
+    paused_until: Option<Timestamp>,
+    pause_reason: Option<PauseReason>,
     queue_depth: usize,
     /// Whether the queue may be longer than `queue_depth`.
     queue_depth_is_minimum: bool,
@@ -37,6 +39,8 @@ impl<'a> View<'a> {
             status: stats.webhook.status,
             health: stats.health,
             breaker: stats.breaker,
+            paused_until: stats.pause.map(|pause| pause.until),
+            pause_reason: stats.pause.map(|pause| pause.reason),
             queue_depth: stats.queue_depth,
             queue_depth_is_minimum: stats.queue_depth_is_minimum,
             totals: Totals::of(&stats.totals),

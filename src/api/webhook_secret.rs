@@ -25,7 +25,10 @@ struct View<'a> {
 }
 
 fn view(service: &Service, webhook: &Webhook, secret: Option<&str>) -> Result<Response, Problem> {
-    let view = View { webhook: WebhookDocument::of(webhook, service.default_retry()), secret };
+    let view = View {
+        webhook: WebhookDocument::of(webhook, service.default_retry()).with_pause(service.pause_of(webhook)),
+        secret,
+    };
     let mut response = reply::json(StatusCode::OK, &view)?;
     reply::set_header(&mut response, ETAG, &etag(webhook));
     Ok(response)

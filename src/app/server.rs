@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::adapters::{AdapterParts, RequestHandlers, build};
 use super::callbacks::ThreadFailures;
@@ -130,9 +130,7 @@ impl RunningServer {
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
         count_panics(&metrics);
-
-        let Recovered { state, log, clock } = recover(config, &disk)?;
-
+        let Recovered { state, endpoint_states, log, clock } = recover(config, &disk)?;
         let (shards, inboxes) = Shards::channels(config.dispatch.shards);
         let (settle, messages, wakeups) = SettleHandle::channel();
         let memory = MemoryBudget::new(config.dispatch.memory_bytes);
@@ -150,7 +148,8 @@ impl RunningServer {
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
         let dns =
             DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
-        let dispatch = resources.dispatch(config, &registry, &commit, inboxes, (client, dns.clone()))?;
+        let dispatch =
+            resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), (client, dns.clone()))?;
         commit.start_retention(Arc::new(settle::SettleRetentionRefs::new(state.handle.clone(), state.records.clone())));
 
         let health = resources.health(&dir, &state, &commit, &failed);
@@ -322,6 +321,7 @@ impl RegistrySetup {
 /// The recovered state and log, before any thread runs.
 struct Recovered {
     state: settle::OpenedStore,
+    endpoint_states: dispatch::EndpointsAtStart,
     log: commit::OpenedLog,
     clock: Clock,
 }
@@ -348,7 +348,8 @@ fn recover(config: &Config, disk: &Arc<dyn Disk>) -> Result<Recovered, StartErro
         high_water: state.last_event(),
     })?;
     state.recover(&*log.log())?;
-    Ok(Recovered { state, log, clock })
+    let endpoint_states = Arc::new(state.endpoint_states());
+    Ok(Recovered { state, endpoint_states, log, clock })
 }
 
 impl SharedResources {
@@ -378,7 +379,7 @@ impl SharedResources {
         config: &Config,
         registry: &registry::RegistryThread,
         commit: &commit::CommitThreads,
-        inboxes: Vec<tokio::sync::mpsc::Receiver<ToShard>>,
+        (inboxes, endpoint_states): (Vec<mpsc::Receiver<ToShard>>, dispatch::EndpointsAtStart),
         (client, dns): (ClientSetup, DnsResolver),
     ) -> io::Result<dispatch::ShardThreads> {
         let setup = dispatch::DispatchSetup {
@@ -391,6 +392,7 @@ impl SharedResources {
             memory: Arc::clone(&self.memory),
             // No event has been submitted yet.
             last_event: ReadLog::last(&*commit.log()),
+            endpoint_states,
         };
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
         dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone(), dns.clone()))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::WebhookNo;
+use crate::model::{EndpointState, WebhookNo};
 use crate::runtime::Metrics;
 use crate::service::{BackendFailed, BackendResult, BoxFuture, BreakerState, StatisticsBackend, WebhookCounts};
 use crate::settle::{DeliveryRecords, Hour, HourlyStatsRow, StatsScope};
@@ -42,6 +42,10 @@ impl StatisticsBackend for StatisticsAdapter {
             1 => BreakerState::HalfOpen,
             _ => BreakerState::Open,
         }
+    }
+
+    fn endpoint_state(&self, webhook: WebhookNo) -> Option<EndpointState> {
+        self.metrics.endpoint_states.get(webhook)
     }
 }
 

@@ -62,6 +62,7 @@ struct RawKey {
     kty: String,
     kid: Option<Box<str>>,
     r#use: Option<String>,
+    key_ops: Option<Vec<String>>,
     alg: Option<String>,
     crv: Option<String>,
     n: Option<String>,
@@ -141,6 +142,11 @@ fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
     if raw.d.is_some() {
         return Err("this is a private key; the file is for public ones");
     }
+    // RFC 7517, sections 4.2 and 4.3: a key for other operations verifies nothing.
+    let verifies = raw.key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
+    if !verifies || raw.r#use.is_some_and(|r#use| r#use != "sig") {
+        return Ok(None);
+    }
     let material = match (&*raw.kty, raw.crv.as_deref()) {
         ("RSA", _) => KeyMaterial::Rsa(rsa(raw.n.as_deref(), raw.e.as_deref())?),
         ("EC", Some("P-256")) => {
@@ -162,7 +168,7 @@ fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
         ("oct", _) => return Err("a shared secret goes to auth.jwt_secret, not into this file"),
         _ => return Ok(None),
     };
-    let is_ours = raw.r#use.is_none_or(|r#use| r#use == "sig") && raw.alg.is_none_or(|alg| alg == material.alg());
+    let is_ours = raw.alg.is_none_or(|alg| alg == material.alg());
     Ok(is_ours.then_some(PublicKey { id: raw.kid, material }))
 }
 

@@ -15,7 +15,8 @@
 use std::time::Duration;
 
 use crate::config;
-use crate::runtime::Instant;
+use crate::model::{OpenBreaker, Timestamp};
+use crate::runtime::{Clock, Instant};
 
 /// A circuit breaker. It is closed at first. The settings are a parameter of [`Self::end`], so a change takes effect
 /// immediately.
@@ -119,6 +120,20 @@ impl CircuitBreaker {
         }
     }
 
+    /// Returns a breaker that opened before a restart.
+    pub(super) fn restored(open: &OpenBreaker, clock: &Clock) -> Self {
+        Self { state: BreakerPhase::Open { until: clock.instant_of(open.until), lasts: open.lasts } }
+    }
+
+    /// Returns what a restart must know of a breaker that is not closed.
+    pub(super) fn open_state(&self, clock: &Clock) -> Option<OpenBreaker> {
+        match self.state {
+            BreakerPhase::Closed(_) => None,
+            BreakerPhase::Open { until, lasts } => Some(OpenBreaker { until: clock.steady_at(until), lasts }),
+            BreakerPhase::HalfOpen { lasted, .. } => Some(OpenBreaker { until: Timestamp::default(), lasts: lasted }),
+        }
+    }
+
     /// Returns the current state.
     pub fn state(&self) -> CircuitState {
         match self.state {
@@ -183,8 +198,6 @@ impl OutcomeWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
-    use crate::runtime::Clock;
 
     fn settings() -> config::Breaker {
         config::Breaker {

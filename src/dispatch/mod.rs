@@ -44,6 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ use arc_swap::ArcSwap;
 
 use crate::config;
 use crate::handoff::{BodyRequest, RetryDecision, SettleHandle};
-use crate::model::{AttemptError, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
+use crate::model::{AttemptError, EndpointState, EventId, RetryOn, RetryPolicy, Timestamp, WebhookNo};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
 use crate::runtime::{Clock, MemoryBudget, Metrics};
@@ -78,7 +79,12 @@ pub struct DispatchSetup {
     /// The last event in the log when the process started. Every event of a
     /// [`ToShard::Arrivals`](crate::handoff::ToShard::Arrivals) message is later.
     pub last_event: EventId,
+    /// The states of the endpoints that were paused or failing when the process started.
+    pub endpoint_states: EndpointsAtStart,
 }
+
+/// The states that endpoints had when the process started.
+pub type EndpointsAtStart = Arc<HashMap<WebhookNo, EndpointState>>;
 
 /// The channels to which a shard's thread sends the shard's outputs.
 #[derive(Clone)]

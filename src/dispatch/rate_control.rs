@@ -4,8 +4,8 @@
 
 use super::breaker::{BreakerAdmission, CircuitBreaker};
 use crate::config;
-use crate::model::RateLimit;
-use crate::runtime::{Instant, TokenBucket};
+use crate::model::{EndpointPause, EndpointState, PauseReason, RateLimit};
+use crate::runtime::{Clock, Instant, TokenBucket};
 
 /// Whether a delivery may begin now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) struct RateControl {
     pub(super) breaker: CircuitBreaker,
     bucket: TokenBucket,
     paused_until: Option<Instant>,
+    /// The reason of the pause, if a response caused it.
+    pause_reason: Option<PauseReason>,
     ramp: Option<Ramp>,
     /// Whether the last attempt failed.
     is_failing: bool,
@@ -54,8 +56,7 @@ impl RateControl {
             if now < until {
                 return Gate::Until(until);
             }
-            self.paused_until = None;
-            self.start_ramp();
+            self.end_pause();
         }
         let width = match self.breaker.admits(now) {
             BreakerAdmission::All => {
@@ -105,14 +106,46 @@ impl RateControl {
     }
 
     /// Pauses the webhook: no delivery begins before `until`. A later end of an earlier pause remains.
-    pub(super) fn pause(&mut self, until: Instant) {
-        self.paused_until = self.paused_until.max(Some(until));
+    pub(super) fn pause(&mut self, until: Instant, reason: Option<PauseReason>) {
+        if self.paused_until < Some(until) {
+            self.paused_until = Some(until);
+            self.pause_reason = reason;
+        }
+    }
+
+    /// Forgets the pause and the circuit breaker, because the address is another one or its owner resumed it.
+    pub(super) fn forget_endpoint(&mut self) {
+        let bucket = std::mem::take(&mut self.bucket);
+        *self = Self { bucket, ..Self::default() };
+        self.start_ramp();
+    }
+
+    /// Restores the state that the endpoint had before a restart.
+    pub(super) fn restored(state: &EndpointState, clock: &Clock) -> Self {
+        let mut restored = Self::default();
+        if let Some(EndpointPause { until, reason }) = state.pause {
+            restored.pause(clock.instant_of(until), Some(reason));
+        }
+        if let Some(open) = &state.breaker {
+            restored.breaker = CircuitBreaker::restored(open, clock);
+            restored.is_failing = true;
+        }
+        restored
+    }
+
+    /// Returns the state of the endpoint, for the next start.
+    pub(super) fn endpoint_state(&self, address_version: u64, clock: &Clock) -> EndpointState {
+        let pause = self.pause_reason.zip(self.paused_until);
+        EndpointState {
+            address_version,
+            pause: pause.map(|(reason, until)| EndpointPause { until: clock.steady_at(until), reason }),
+            breaker: self.breaker.open_state(clock),
+        }
     }
 
     /// Handles that the webhook was resumed. Also ends a pause that the receiver's responses caused.
     pub(super) fn resume(&mut self) {
-        self.paused_until = None;
-        self.start_ramp();
+        self.end_pause();
     }
 
     /// Whether this state can be evicted without a loss of information.
@@ -123,6 +156,12 @@ impl RateControl {
         let is_paused = self.paused_until.is_some_and(|until| now < until);
         let is_open = matches!(self.breaker.admits(now), BreakerAdmission::NothingUntil(_));
         if is_paused || is_open || !self.bucket.is_full(now) { Evictable::Later } else { Evictable::Yes }
+    }
+
+    fn end_pause(&mut self) {
+        self.paused_until = None;
+        self.pause_reason = None;
+        self.start_ramp();
     }
 
     fn start_ramp(&mut self) {
@@ -172,7 +211,7 @@ mod tests {
         let mut now = Clock::test(Timestamp::from_millis(0)).instant();
         let mut rate_control = RateControl::default();
         assert_eq!(width(&mut rate_control, now), 8);
-        rate_control.pause(now + Duration::from_secs(1));
+        rate_control.pause(now + Duration::from_secs(1), None);
         assert_eq!(width(&mut rate_control, now), 0);
         now += Duration::from_secs(1);
         for expected in [1, 2, 4, 8, 8] {

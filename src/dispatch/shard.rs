@@ -13,7 +13,7 @@ use super::bounds::ShardBounds;
 use super::shard_state::{ShardOutputs, ShardState};
 use super::timer::WebhookKey;
 use super::webhook_queue::{DeliveryJob, WebhookQueue};
-use crate::handoff::{AttemptOutcome, BodyRequest, EventArrival, ToShard, WebhookBacklog};
+use crate::handoff::{AttemptOutcome, BodyRequest, EventArrival, ToShard, WebhookBacklog, shard_of};
 use crate::limits::BODY_READ_QUEUE_FULL_PAUSE;
 use crate::model::{DeadReason, WebhookNo};
 use crate::outbound::Webhook;
@@ -50,12 +50,15 @@ pub(super) struct Shard {
 impl Shard {
     /// Creates shard `index` of `shards`, without webhooks.
     pub(super) fn new(index: usize, shards: usize, setup: DispatchSetup, random: Random, bounds: ShardBounds) -> Self {
+        let mut state = ShardState::new(index, setup, random, bounds);
+        let own = state.setup.endpoint_states.iter().filter(|(no, _)| shard_of(**no, shards.max(1)) == index);
+        state.restored = own.map(|(no, endpoint)| (*no, *endpoint)).collect();
         Self {
             webhook_queues: Vec::new(),
             shards: shards.max(1) as u32,
             refills: 0,
             body_requests_paused_until: None,
-            state: ShardState::new(index, setup, random, bounds),
+            state,
         }
     }
 
@@ -297,7 +300,7 @@ impl Shard {
             if self.webhook_queues.len() <= at {
                 self.webhook_queues.resize_with(at + 1, || None);
             }
-            self.webhook_queues[at] = Some(Box::new(WebhookQueue::new(key, Arc::clone(&webhook), &self.state)));
+            self.webhook_queues[at] = Some(Box::new(WebhookQueue::new(key, Arc::clone(&webhook), &mut self.state)));
         }
         self.by_key(key)
     }

@@ -1,6 +1,6 @@
 //! The state that all webhooks of a shard share: the queues in which webhooks wait, the timers, and the pending outputs.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use super::shard_metrics::ShardMetrics;
 use super::timer::{Timers, WebhookKey};
 use crate::handoff::{Refill, SettledDelivery};
 use crate::limits::WEBHOOK_IDLE_EVICTION;
-use crate::model::{DeadReason, Decision, EventId, WebhookNo};
+use crate::model::{DeadReason, Decision, EndpointState, EventId, WebhookNo};
 use crate::outbound::Webhook;
 use crate::runtime::{Instant, Random};
 
@@ -57,6 +57,8 @@ pub(super) struct ShardState {
     pub(super) in_flight: usize,
     /// Whether the shard stops. If it does, no further delivery begins.
     pub(super) is_stopping: bool,
+    /// The states that the endpoints of this shard had at the start. A webhook takes its own when it is created.
+    pub(super) restored: HashMap<WebhookNo, EndpointState>,
     /// A buffer for the event ids that a webhook compares with the rows of a refill reply.
     pub(super) scratch_ids: Vec<EventId>,
 }
@@ -79,6 +81,7 @@ impl ShardState {
             outputs: ShardOutputs::default(),
             in_flight: 0,
             is_stopping: false,
+            restored: HashMap::new(),
             scratch_ids: Vec::new(),
         }
     }
@@ -91,6 +94,7 @@ impl ShardState {
             attempt: None,
             decision: Decision::Dead(reason),
             head: Bytes::new(),
+            endpoint: None,
         });
     }
 
@@ -108,6 +112,21 @@ impl ShardState {
     /// body no delivery could begin and free memory.
     pub(super) fn body_read_limit(&self) -> usize {
         if self.setup.memory.is_over() { 1 } else { self.bounds.body_read_events }
+    }
+
+    /// Takes the state that the webhook's endpoint had at the start, unless the webhook has another address by now.
+    pub(super) fn take_restored(&mut self, webhook: &Webhook) -> Option<Box<EndpointState>> {
+        let endpoint = self.restored.remove(&webhook.no)?;
+        let is_same_address = endpoint.address_version == webhook.address_version;
+        is_same_address.then(|| {
+            self.show_endpoint(webhook, &endpoint);
+            Box::new(endpoint)
+        })
+    }
+
+    /// Shows the state of a webhook's endpoint to the management API.
+    pub(super) fn show_endpoint(&self, webhook: &Webhook, endpoint: &EndpointState) {
+        self.setup.metrics.endpoint_states.set(webhook.no, endpoint);
     }
 
     /// Updates the metrics, and logs a change of the circuit breaker. Each pair is the previous and the current value.

@@ -108,7 +108,7 @@ pub(super) fn webhook(no: u32, spec: WebhookSpec) -> Arc<Webhook> {
         authority: http::HeaderValue::from_static("127.0.0.1"),
         target: http::uri::PathAndQuery::from_static("/"),
     };
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     Arc::new(Webhook {
         no: WebhookNo(no),
         id: WebhookId::from_u128(u128::from(no)),
@@ -122,6 +122,7 @@ pub(super) fn webhook(no: u32, spec: WebhookSpec) -> Arc<Webhook> {
         created_at: START,
         updated_at: START,
         version: 1,
+        address_version: 1,
     })
 }
 
@@ -214,6 +215,7 @@ impl ShardEnv {
             metrics: Metrics::new().unwrap(),
             memory: MemoryBudget::new(1 << 20),
             last_event: EventId::MIN,
+            endpoint_states: Arc::default(),
         };
         Self {
             directory,

@@ -15,10 +15,9 @@ use super::timer::WebhookKey;
 use crate::config;
 use crate::handoff::{BodyRequest, LoadedBody, Refill, RefillKind, RefillReply};
 use crate::limits::BODY_READ_RETRY_PAUSE;
-use crate::model::{DeadReason, EventId, Timestamp, WebhookNo};
+use crate::model::{DeadReason, EndpointState, EventId, Timestamp, WebhookNo};
 use crate::outbound::{Event, Webhook};
 use crate::runtime::Instant;
-
 pub(super) use delivery_job::DeliveryJob;
 use settings::{SendState, own_breaker, send_limits, send_state};
 
@@ -32,6 +31,8 @@ pub(super) struct WebhookQueue {
     queue: Queue,
     backlog: BacklogState,
     rate_control: RateControl,
+    /// The state of the endpoint that settle knows of. `None`: neither paused nor failing.
+    endpoint: Option<Box<EndpointState>>,
     /// The webhook's own circuit breaker settings, if it has any.
     breaker: Option<Box<config::Breaker>>,
     in_flight: Vec<EventId>,
@@ -67,7 +68,7 @@ enum BodyReadState {
 
 impl WebhookQueue {
     /// Creates an empty queue for a webhook.
-    pub(super) fn new(key: WebhookKey, webhook: Arc<Webhook>, state: &ShardState) -> Self {
+    pub(super) fn new(key: WebhookKey, webhook: Arc<Webhook>, state: &mut ShardState) -> Self {
         let (mode, ended) = match send_state(Some(&webhook)) {
             SendState::Sending => (BacklogMode::InMemory, None),
             SendState::Held => (BacklogMode::Held, None),
@@ -77,6 +78,9 @@ impl WebhookQueue {
         backlog.set_order(&webhook.order);
         let mut queue = Queue::default();
         queue.set_by_field(webhook.order.field().is_some(), &[]);
+        let endpoint = state.take_restored(&webhook);
+        let restored = |endpoint: &EndpointState| RateControl::restored(endpoint, &state.setup.clock);
+        let rate_control = endpoint.as_deref().map(restored).unwrap_or_default();
         Self {
             key,
             breaker: own_breaker(&webhook, state),
@@ -84,7 +88,8 @@ impl WebhookQueue {
             ended,
             queue,
             backlog,
-            rate_control: RateControl::default(),
+            rate_control,
+            endpoint,
             in_flight: Vec::new(),
             body_read: BodyReadState::Idle,
             armed: None,
@@ -168,6 +173,9 @@ impl WebhookQueue {
             && webhook.order != self.webhook.order
         {
             self.reorder(&webhook.order, state);
+        }
+        if latest.as_ref().is_none_or(|webhook| webhook.address_version != self.webhook.address_version) {
+            self.forget_endpoint(state);
         }
         match send_state(latest.as_deref()) {
             SendState::Sending => {

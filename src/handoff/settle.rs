@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::limits::{FLUSH_ITEMS, SETTLE_QUEUE};
-use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{Attempt, DeadReason, Decision, DeliveryId, EndpointState, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::runtime::IngestPermit;
 use crate::storage::delivery::{JobState, RefillKind, ReplayFilter, RetryResult};
 use crate::storage::{IdempotencyKey, NumberedResponse};
@@ -48,6 +48,8 @@ pub struct SettledDelivery {
     /// The event's encoded head, for the statistics of its type. Empty if it is not in memory. It is never empty with an
     /// attempt.
     pub head: Bytes,
+    /// The state of the endpoint after the attempt, if the attempt changed it.
+    pub endpoint: Option<Box<EndpointState>>,
 }
 
 /// A message to settle. The channel is FIFO: settle answers a refill request after it has applied everything sent before.

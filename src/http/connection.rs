@@ -13,7 +13,7 @@
 //! | busy | the worker | |
 //! | offloaded | the management threads | |
 //! | streaming | the producer of the response, or the client | `WRITE_TIMEOUT` in which the client reads nothing |
-//! | linger | the client, to close | `LINGER_TIMEOUT` |
+//! | linger | the client, to close | `LINGER_TIMEOUT`, or `LINGER_IDLE_TIMEOUT` without a byte |
 //! | upgraded | the task that took the connection over | the end of the server |
 //!
 //! In each phase but the last, the connection also ends when no byte of the response can be written for `WRITE_TIMEOUT`.
@@ -42,7 +42,8 @@ use super::body::{Body, BodyAborted};
 use super::listener::{ConnectionInfo, RequestHandler};
 use super::socket::{ConnectionPhase, Peek, SocketState, Ticks, TrackedSocket};
 use crate::limits::{
-    BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, WRITE_TIMEOUT,
+    BODY_RATE_GRACE, BODY_RATE_MIN, BODY_TIMEOUT, HEADER_TIMEOUT, IDLE_TIMEOUT, LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT,
+    WRITE_TIMEOUT,
 };
 
 /// Whether and when a connection must close.
@@ -164,7 +165,11 @@ impl ConnectionMonitor {
         let late = match self.state.phase() {
             ConnectionPhase::New | ConnectionPhase::Head => phase_duration > HEADER_TIMEOUT,
             ConnectionPhase::Idle => phase_duration > IDLE_TIMEOUT,
-            ConnectionPhase::Linger => phase_duration > LINGER_TIMEOUT,
+            ConnectionPhase::Linger => {
+                let is_stopping = self.close_request.get() == CloseRequest::AfterResponse;
+                let limit = if is_stopping { LINGER_IDLE_TIMEOUT } else { LINGER_TIMEOUT };
+                phase_duration > limit || self.state.linger_idle_for() > LINGER_IDLE_TIMEOUT
+            }
             ConnectionPhase::Busy
             | ConnectionPhase::Offloaded
             | ConnectionPhase::Streaming
@@ -376,7 +381,7 @@ mod tests {
             (ConnectionPhase::New, HEADER_TIMEOUT),
             (ConnectionPhase::Head, HEADER_TIMEOUT),
             (ConnectionPhase::Idle, IDLE_TIMEOUT),
-            (ConnectionPhase::Linger, LINGER_TIMEOUT),
+            (ConnectionPhase::Linger, LINGER_IDLE_TIMEOUT),
         ] {
             assert_eq!(close_request_after(phase, limit), CloseRequest::None, "{phase:?}");
             assert_eq!(close_request_after(phase, limit + TIMEOUT_CHECK_INTERVAL), CloseRequest::Now, "{phase:?}");

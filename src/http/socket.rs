@@ -16,6 +16,9 @@ use tokio::net::TcpStream;
 
 use crate::limits::{BODY_SLOW_RATE, LINGER_BYTES_MAX, SLOW_CONNECTION_AGE, TIMEOUT_CHECK_INTERVAL};
 
+/// Bytes that are discarded with one read after the server closed its side.
+const LINGER_PART_BYTES: usize = 16 * 1024;
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -119,6 +122,10 @@ pub(super) struct SocketState {
     /// Whether the connection should close to make room for others, if it still waits for its client.
     pub(super) gives_way: Flag,
     lingered_bytes: AtomicUsize,
+    /// When the last byte was discarded.
+    lingered_at: AtomicU32,
+    /// Whether the head of a request was not complete when the server closed its side.
+    has_unread_head: Flag,
     upgraded: Mutex<UpgradeEnd>,
 }
 
@@ -143,6 +150,8 @@ impl SocketState {
             body_bytes: AtomicU64::default(),
             gives_way: Flag::default(),
             lingered_bytes: AtomicUsize::default(),
+            lingered_at: AtomicU32::default(),
+            has_unread_head: Flag::default(),
             upgraded: Mutex::default(),
         }
     }
@@ -164,6 +173,28 @@ impl SocketState {
     /// The time since the start of the phase.
     pub(super) fn phase_duration(&self) -> Duration {
         self.now.since(self.since.load(Relaxed))
+    }
+
+    /// The time since the last discarded byte, or since the server closed its side.
+    pub(super) fn linger_idle_for(&self) -> Duration {
+        self.now.since(self.lingered_at.load(Relaxed))
+    }
+
+    fn begin_linger(&self) {
+        self.has_unread_head.set(self.phase() == ConnectionPhase::Head);
+        self.lingered_at.store(self.now.now(), Relaxed);
+        self.enter(ConnectionPhase::Linger);
+    }
+
+    /// Counts discarded bytes. Returns the number of all of them.
+    fn discarded(&self, bytes: usize) -> usize {
+        self.lingered_at.store(self.now.now(), Relaxed);
+        self.lingered_bytes.fetch_add(bytes, Relaxed) + bytes
+    }
+
+    /// Whether the client may still be sending its request.
+    fn may_receive_more(&self) -> bool {
+        self.has_unread_body.get() || self.has_unread_head.get() || self.lingered_bytes.load(Relaxed) > 0
     }
 
     /// What the connection waits for, and since when, if it can give way to others.
@@ -300,30 +331,26 @@ impl<Io: AsyncRead + AsyncWrite + Peek + Unpin, H: Unpin> AsyncWrite for Tracked
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    /// Closes the server's side, and reads up to [`LINGER_BYTES_MAX`] bytes that the client still sends. Closing a socket
-    /// with unread bytes resets the connection, and the client might not receive the response.
+    /// Closes the server's side, and reads up to [`LINGER_BYTES_MAX`] bytes that the client still sends (RFC 9112 section
+    /// 9.6). Closing a socket with unread bytes resets the connection, and the client might not receive the response.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.state.phase() == ConnectionPhase::Upgraded {
             return Pin::new(&mut self.io).poll_shutdown(cx);
         }
         if self.state.phase() != ConnectionPhase::Linger {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.state.enter(ConnectionPhase::Linger);
+            self.state.begin_linger();
         }
-        let mut scratch = [0; 4096];
+        let mut scratch = [0; LINGER_PART_BYTES];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
             match Pin::new(&mut self.io).poll_read(cx, &mut buf) {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                    let lingered_bytes =
-                        self.state.lingered_bytes.fetch_add(buf.filled().len(), Relaxed) + buf.filled().len();
-                    if lingered_bytes > LINGER_BYTES_MAX {
+                    if self.state.discarded(buf.filled().len()) > LINGER_BYTES_MAX {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Poll::Pending if self.state.has_unread_body.get() || self.state.lingered_bytes.load(Relaxed) > 0 => {
-                    return Poll::Pending;
-                }
+                Poll::Pending if self.state.may_receive_more() => return Poll::Pending,
                 _ => return Poll::Ready(Ok(())),
             }
         }

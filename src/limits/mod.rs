@@ -58,10 +58,15 @@ pub const STREAM_PART_BYTES_MAX: usize = 32 * 1024;
 /// send buffer.
 pub const STREAM_PARTS_MAX: usize = 4;
 /// Time that a client has to close its connection after the server has closed its side. Data that the client still
-/// sends is discarded.
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that are discarded in this way before the server closes the connection.
-pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// sends is discarded. Many clients read a response only after they have sent their whole body.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time without a byte after which the server closes the connection earlier, and the whole time while the server stops.
+pub const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are discarded in this way before the server closes the connection: more than twice the largest body that
+/// a source can allow. They use no memory.
+pub const LINGER_BYTES_MAX: usize = 64 << 20;
+/// Declared bytes of a refused body that is read to its end, so that the connection can be used again.
+pub const DISCARDED_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Connections that wait to be accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
 /// Pause of the accept loop after the process ran out of file descriptors.
@@ -301,6 +306,8 @@ pub const MANAGE_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub const SECRET_OVERLAP_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum time that the previous secrets stay valid after a rotation. A replaced secret should end.
 pub const SECRET_OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Previous secrets of a webhook that sign beside the present one. Svix keeps as many.
+pub const PREVIOUS_SECRETS_MAX: usize = 10;
 /// Attempts at a change that fails because of concurrent changes.
 pub const CHANGE_ATTEMPTS_MAX: usize = 8;
 /// Threads that run the handlers of the management API. Blocking work has other threads.

@@ -4,6 +4,7 @@
 
 mod attempt;
 mod dedup;
+mod endpoint_state;
 mod event;
 mod event_type;
 mod field_error;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use attempt::{Attempt, AttemptError, DeadReason, Decision, DeliveryStatus};
 pub use dedup::{DedupBy, DedupKey, DedupKind};
+pub use endpoint_state::{EndpointPause, EndpointState, OpenBreaker, PauseReason};
 pub use event::{DedupFields, EventHead, HeadError, MatchedWebhooks, NewEvent, Webhooks, data_of, raw_of};
 pub use event_type::EventTypeSettings;
 pub use field_error::FieldError;

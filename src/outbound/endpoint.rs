@@ -130,6 +130,9 @@ fn check_syntax(text: &str) -> Result<&str, EndpointError> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return malformed("spaces, line breaks and control characters are not allowed");
     }
+    if text.contains('#') {
+        return malformed("a fragment (#…) is never sent; leave it out, or write %23 for a # in the path or query");
+    }
     // In a query, a backslash is an ordinary character.
     if text.split('?').next().is_some_and(|before| before.contains('\\')) {
         return malformed("backslashes are not allowed");
@@ -201,7 +204,7 @@ mod tests {
     fn an_endpoint_has_what_the_request_needs() {
         let endpoint = Endpoint::try_new("https://Bücher.example:8443/a b?x=%2F#f", &guard(&[], false));
         assert!(matches!(endpoint, Err(EndpointError::Malformed(_))), "a space");
-        let endpoint = Endpoint::try_new("https://Bücher.example:8443/hook?x=%2F#f", &guard(&[], false)).unwrap();
+        let endpoint = Endpoint::try_new("https://Bücher.example:8443/hook?x=%2F", &guard(&[], false)).unwrap();
         assert!(endpoint.tls);
         assert_eq!(&*endpoint.host, "xn--bcher-kva.example");
         assert_eq!(endpoint.port, 8443);
@@ -221,6 +224,9 @@ mod tests {
             ("http://0x7f.1/", false),
             ("ftp://example.com/", false),
             ("http://example.com:25/", false),
+            ("https://example.com/a#b", false),
+            ("https://example.com/a?b#", false),
+            ("https://example.com#b", false),
             ("not a url", false),
         ] {
             let error = Endpoint::try_new(text, &guard(&[], false)).unwrap_err();

@@ -99,6 +99,9 @@ pub struct SignedDelivery {
     body: DeliveryBody,
 }
 
+/// The previous keys of a webhook. Most webhooks have none.
+type PreviousKeys<'a> = SmallVec<[&'a SigningKey; 2]>;
+
 /// Standard Webhooks has three headers.
 type OwnHeaders = SmallVec<[(HeaderName, HeaderValue); 3]>;
 
@@ -169,19 +172,19 @@ impl DeliverySigner {
                     body: &body,
                 };
                 let first = message.sign(current).ok_or_else(of_another_profile)?;
-                let second = previous.and_then(|key| message.sign(key));
+                let others: SmallVec<[_; 2]> = previous.iter().filter_map(|key| message.sign(key)).collect();
                 let start = out.len();
                 out.extend_from_slice(&first);
-                if let Some(second) = second {
+                for other in others {
                     out.extend_from_slice(b" ");
-                    out.extend_from_slice(&second);
+                    out.extend_from_slice(&other);
                 }
                 texts.signature = start..out.len();
                 headers.extend(profile.headers(&values).map(|(name, value)| (name.clone(), value)));
             }
             ProfileSigning::Scheme(scheme) => {
                 headers.extend(profile.headers(&values).map(|(name, value)| (name.clone(), value)));
-                by_scheme(scheme, (current, previous), webhook, &values, &body, &mut headers)?;
+                by_scheme(scheme, (current, &previous), webhook, &values, &body, &mut headers)?;
             }
             ProfileSigning::NotConfigured => {
                 return Err(DeliverySignError::ProfileNotConfigured(profile.name().into()));
@@ -271,37 +274,37 @@ fn write(values: &DeliveryValues<'_>, webhook: &Webhook, out: &mut BytesMut) -> 
     }
 }
 
-/// The current key and the previous key while it is valid. A key that the profile cannot use is an error only if it is
+/// The current key and the previous keys that are valid, the newest first. A key that the profile cannot use is an error only if it is
 /// the current key.
-fn keys(webhook: &Webhook, now: Timestamp) -> Result<(&SigningKey, Option<&SigningKey>), DeliverySignError> {
+fn keys(webhook: &Webhook, now: Timestamp) -> Result<(&SigningKey, PreviousKeys<'_>), DeliverySignError> {
     if let SigningKind::Unusable(why) = &webhook.keys.current.kind {
         return Err(match webhook.profile.signing() {
             ProfileSigning::NotConfigured => DeliverySignError::ProfileNotConfigured(webhook.profile.name().into()),
             _ => DeliverySignError::UnusableSecret(why.clone()),
         });
     }
-    let previous = webhook.keys.previous.as_ref().filter(|(_, until)| now < *until).map(|(key, _)| &**key);
-    Ok((&webhook.keys.current, previous))
+    let previous = webhook.keys.previous.iter().filter(|(_, until)| now < *until).map(|(key, _)| &**key);
+    Ok((&webhook.keys.current, previous.collect()))
 }
 
 /// Signs by the scheme of the profile. `headers` already contains the headers to sign.
 fn by_scheme(
     scheme: &OutboundScheme,
-    (current, previous): (&SigningKey, Option<&SigningKey>),
+    (current, previous): (&SigningKey, &[&SigningKey]),
     webhook: &Webhook,
     values: &DeliveryValues<'_>,
     body: &[&[u8]],
     headers: &mut OwnHeaders,
 ) -> Result<(), DeliverySignError> {
     let current = of_scheme(current).ok_or_else(of_another_profile)?;
-    let previous = previous.and_then(of_scheme);
+    let previous: SmallVec<[_; 2]> = previous.iter().filter_map(|key| of_scheme(key)).collect();
     let mut signed = HeaderMap::new();
     if scheme.signed_headers().next().is_some() {
         signed.extend(headers.iter().cloned());
     }
     let id = values.id.to_string();
     let message = UnsignedDelivery { url: &webhook.endpoint.url, headers: &signed, id: &id, time: values.now, body };
-    scheme.sign(current, previous, &message, |name, value| headers.push((name.clone(), value)))?;
+    scheme.sign(current, &previous, &message, |name, value| headers.push((name.clone(), value)))?;
     Ok(())
 }
 

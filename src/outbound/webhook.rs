@@ -30,8 +30,11 @@ pub struct Webhook {
     pub created_at: Timestamp,
     /// When the webhook was last changed.
     pub updated_at: Timestamp,
-    /// The version, which rises by one with each change. The version is the ETag.
+    /// The version, which rises with each change. The version is the ETag.
     pub version: u64,
+    /// The version at which the URL was set, or the webhook was resumed. The pause and the circuit breaker of an earlier
+    /// address do not count.
+    pub address_version: u64,
 }
 
 impl Deref for Webhook {
@@ -239,14 +242,14 @@ pub struct Endpoint {
     pub target: http::uri::PathAndQuery,
 }
 
-/// The signing keys of a webhook. After a rotation, the previous key signs in addition to the current key until its
-/// expiry.
+/// The signing keys of a webhook. After a rotation, the previous keys sign in addition to the current key, each until its
+/// own expiry.
 #[derive(Clone)]
 pub struct SigningKeys {
     /// The key that signs every delivery.
     pub current: Arc<SigningKey>,
-    /// The previous key, which also signs until the given time.
-    pub previous: Option<(Arc<SigningKey>, Timestamp)>,
+    /// The previous keys, which also sign until the given times. The newest is first.
+    pub previous: Vec<(Arc<SigningKey>, Timestamp)>,
 }
 
 impl fmt::Debug for SigningKeys {

@@ -40,6 +40,13 @@ pub(super) enum RegistryChange {
         no: WebhookNo,
         version: u64,
         settings: Box<WebhookSettings>,
+        /// Whether the pause and the circuit breaker of the endpoint end, whatever the settings are.
+        lifts_pause: bool,
+    },
+    /// Changes nothing. The response to the request is stored.
+    Keep {
+        no: WebhookNo,
+        version: u64,
     },
     Remove {
         no: WebhookNo,

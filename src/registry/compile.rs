@@ -91,7 +91,7 @@ pub(super) fn compile(record: WebhookRecord, profiles: &Profiles) -> Result<Webh
     let key = |secret| Arc::new(profile.stored_key(secret));
     let keys = SigningKeys {
         current: key(record.secret),
-        previous: record.previous.map(|(secret, until)| (key(secret), until)),
+        previous: record.previous.into_iter().map(|(secret, until)| (key(secret), until)).collect(),
     };
     let settings = WebhookSettings {
         uid: record.uid,
@@ -117,8 +117,8 @@ pub(super) fn compile(record: WebhookRecord, profiles: &Profiles) -> Result<Webh
         metadata: record.metadata,
         ..WebhookSettings::new(record.tenant, record.endpoint, keys)
     };
-    let WebhookRecord { no, id, created_at, updated_at, version, .. } = record;
-    Ok(Webhook { no, id, settings, created_at, updated_at, version })
+    let WebhookRecord { no, id, created_at, updated_at, version, address_version, .. } = record;
+    Ok(Webhook { no, id, settings, created_at, updated_at, version, address_version })
 }
 
 fn subscription(record: SubscriptionRecord) -> Result<Subscription, RecordError> {
@@ -182,7 +182,7 @@ pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
         workspace_id: webhook.workspace_id.clone(),
         profile: webhook.profile.name().into(),
         secret: keys.current.secret.clone(),
-        previous: keys.previous.as_ref().map(|(key, until)| (key.secret.clone(), *until)),
+        previous: keys.previous.iter().map(|(key, until)| (key.secret.clone(), *until)).collect(),
         retry_policy: webhook.retry_policy.clone(),
         retry_on: webhook.retry_on,
         timeout: webhook.timeout,
@@ -200,6 +200,7 @@ pub(super) fn webhook_record(webhook: &Webhook) -> WebhookRecord {
         created_at: webhook.created_at,
         updated_at: webhook.updated_at,
         version: webhook.version,
+        address_version: webhook.address_version,
     }
 }
 

@@ -105,7 +105,7 @@ impl Writer {
 
 impl WriterState {
     pub(super) fn apply_event_type(
-        &self,
+        &mut self,
         change: EventTypeChange,
         next: &mut Registry,
         batch: &mut ChangeBatch,
@@ -133,7 +133,7 @@ impl WriterState {
                     managed_by: ManagedBy::Api,
                     created_at: old.as_ref().map_or(now, |old| old.created_at),
                     updated_at: now,
-                    version: old.as_ref().map_or(1, |old| old.version + 1),
+                    version: self.versions.next(),
                 });
                 let record = event_type_record(&tenant, &event_type).map_err(|_| ChangeError::Stopped)?;
                 next.put_event_type(&tenant, Arc::clone(&event_type));

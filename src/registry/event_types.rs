@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Registry;
 use super::cow::CowMap;
+use super::versions::version_of_file;
 use crate::inbound::source::ManagedBy;
 use crate::model::{EventPattern, RESERVED_TYPE_PREFIX, Timestamp};
 use crate::registry::catalogue::{CatalogueSetup, EventType, TypeRule};
@@ -100,12 +101,12 @@ impl Registry {
             let tenant = definition.settings.tenant.as_deref().map(|name| self.ensure_tenant(name));
             let name: Box<str> = definition.settings.name.as_str().into();
             let old = self.event_types.files.types(tenant.as_deref()).and_then(|types| types.get(&name));
-            let (mut created_at, mut updated_at, mut version) = (now, now, 1);
+            let (mut created_at, mut updated_at, mut version) = (now, now, version_of_file(None, now));
             if let Some(old) = old {
                 let is_same = old.definition.settings == definition.settings;
                 created_at = old.created_at;
                 updated_at = if is_same { old.updated_at } else { now };
-                version = old.version + u64::from(!is_same);
+                version = if is_same { old.version } else { version_of_file(Some(old.version), now) };
                 kept += usize::from(is_same);
             }
             let (definition, managed_by) = (Arc::clone(definition), ManagedBy::File);
@@ -127,6 +128,11 @@ impl Registry {
 }
 
 impl EventTypes {
+    /// The versions of all stored event types.
+    pub(super) fn stored_versions(&self) -> impl Iterator<Item = u64> {
+        self.stored.values().into_iter().flat_map(|types| types.values().map(|event_type| event_type.version))
+    }
+
     /// The event types that apply to a tenant. Earlier layers hide later ones.
     fn layers(&self, tenant: &str) -> impl Iterator<Item = &Types> {
         let files = [Some(&self.files.shared), self.files.types(Some(tenant))];

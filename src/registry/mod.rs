@@ -35,6 +35,7 @@ mod source_setup;
 mod sources;
 mod stored_response;
 mod tenants;
+mod versions;
 mod webhook_change;
 mod writer;
 mod writer_loop;

@@ -46,6 +46,7 @@ impl WriterState {
                 created_at: old.created_at,
                 updated_at: old.updated_at,
                 version: old.version,
+                address_version: old.address_version,
             }));
         }
     }
@@ -64,7 +65,7 @@ pub(super) fn with_current_profile(settings: WebhookSettings, profiles: &Profile
     let key = |key: &SigningKey| Arc::new(profile.stored_key(key.secret.clone()));
     let keys = SigningKeys {
         current: key(&settings.keys.current),
-        previous: settings.keys.previous.as_ref().map(|(previous, until)| (key(previous), *until)),
+        previous: settings.keys.previous.iter().map(|(previous, until)| (key(previous), *until)).collect(),
     };
     WebhookSettings { profile, keys, ..settings }
 }

@@ -10,6 +10,7 @@ use super::audit::{audit_file_sources, changed_settings, file_sources};
 use super::change::{ChangeError, ChangeReply, RegistryChange};
 use super::compile::source_record;
 use super::source_setup::SourceSetup;
+use super::versions::version_of_file;
 use super::writer::Writer;
 use super::writer_state::{ChangeBatch, WriterState};
 use crate::inbound::source::{Identity, ManagedBy, PartnerToken, SecretSetting, Source, SourceSettings, TokenHash};
@@ -217,7 +218,7 @@ impl WriterState {
             created_at: now,
             modified_at: now,
             deleted_at: None,
-            version: 1,
+            version: self.versions.next(),
         };
         self.put(settings, identity, next, batch)
     }
@@ -258,7 +259,7 @@ impl WriterState {
         Ok(batch.put_source(next, source))
     }
 
-    fn learn(&self, id: SourceId, secret: Secret, next: &mut Registry, batch: &mut ChangeBatch) -> SourceResult {
+    fn learn(&mut self, id: SourceId, secret: Secret, next: &mut Registry, batch: &mut ChangeBatch) -> SourceResult {
         let old = Arc::clone(next.source_by_id(id).ok_or(SourceError::NotFound)?);
         if !old.settings.secrets.is_empty() {
             return Err(SourceError::HasSecret);
@@ -279,8 +280,12 @@ impl WriterState {
     }
 
     /// The identity of a source after its next change.
-    fn next_identity(&self, old: &Source) -> Identity {
-        Identity { modified_at: self.now, version: old.version + 1, ..Identity::of(old) }
+    fn next_identity(&mut self, old: &Source) -> Identity {
+        let version = match old.managed_by {
+            ManagedBy::Api => self.versions.next(),
+            ManagedBy::File => version_of_file(Some(old.version), self.now),
+        };
+        Identity { modified_at: self.now, version, ..Identity::of(old) }
     }
 }
 

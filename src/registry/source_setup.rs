@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Registry;
+use super::versions::version_of_file;
 use crate::inbound::source::{
     FileSource, Identity, ManagedBy, SecretSetting, Source, SourceSettings, SourceStatus, file_source_id,
 };
@@ -91,13 +92,13 @@ impl Registry {
                 created_at: now,
                 modified_at: now,
                 deleted_at: None,
-                version: 1,
+                version: version_of_file(None, now),
             };
             if let Some(old) = self.source_including_deleted(id) {
                 let is_same = same_settings(&old.settings, &settings) && old.token == file.token;
                 identity.created_at = old.created_at;
                 identity.modified_at = if is_same { old.modified_at } else { now };
-                identity.version = old.version + u64::from(!is_same);
+                identity.version = if is_same { old.version } else { version_of_file(Some(old.version), now) };
             }
             all.extend(setup.rebuild(settings, identity));
         }

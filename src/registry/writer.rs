@@ -15,6 +15,7 @@ use super::change::{ChangeError, ChangeReply, ChangeRequest, RegistryChange};
 use super::compile;
 use super::source_setup::SourceSetup;
 use super::stored_response::ResponseRenderer;
+use super::versions::VersionCounter;
 use super::writer_loop::WriterThread;
 use super::writer_state::WriterState;
 use crate::handoff::{DisableReason, SettleHandle, Shards};
@@ -72,8 +73,10 @@ pub(super) fn open(start: RegistryOptions<'_>) -> Result<(WriterThread, Shared, 
     start.metrics.webhooks_active.set(registry.active() as i64);
     let shared: Shared = Arc::new(ArcSwap::from_pointee(registry));
     let (to, inbox) = mpsc::channel(REGISTRY_QUEUE);
+    let current = shared.load_full();
     let state = WriterState {
-        current: shared.load_full(),
+        versions: VersionCounter::load(&store, &current)?,
+        current,
         access: start.access,
         last_audit: store.last_audit()?,
         sources: start.sources,
@@ -151,9 +154,26 @@ impl Writer {
         version: u64,
         settings: WebhookSettings,
     ) -> Result<Arc<Webhook>, ChangeError> {
-        self.request_webhook(RegistryChange::Replace { no, version, settings: Box::new(settings) })
-            .await?
-            .ok_or(ChangeError::Stopped)
+        let settings = Box::new(settings);
+        let change = RegistryChange::Replace { no, version, settings, lifts_pause: false };
+        self.request_webhook(change).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Like [`Self::replace`]. Also ends the pause and the circuit breaker of the endpoint.
+    pub async fn resume(
+        &self,
+        no: WebhookNo,
+        version: u64,
+        settings: WebhookSettings,
+    ) -> Result<Arc<Webhook>, ChangeError> {
+        let settings = Box::new(settings);
+        let change = RegistryChange::Replace { no, version, settings, lifts_pause: true };
+        self.request_webhook(change).await?.ok_or(ChangeError::Stopped)
+    }
+
+    /// Stores the response to a request that changes nothing, if the webhook has this version.
+    pub async fn keep(&self, no: WebhookNo, version: u64) -> Result<Arc<Webhook>, ChangeError> {
+        self.request_webhook(RegistryChange::Keep { no, version }).await?.ok_or(ChangeError::Stopped)
     }
 
     /// Removes a webhook, if it has this version or no version is given.

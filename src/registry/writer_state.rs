@@ -12,6 +12,7 @@ use super::compile::{self, webhook_record};
 use super::profiles::with_current_profile;
 use super::snapshot::Registry;
 use super::source_setup::SourceSetup;
+use super::versions::VersionCounter;
 use crate::handoff::{DisableReason, StatusChange};
 use crate::model::{DeadReason, Timestamp, WebhookId, WebhookNo, WebhookStatus};
 use crate::outbound::profile::Profiles;
@@ -29,6 +30,7 @@ pub(super) struct WriterState {
     pub(super) sources: SourceSetup,
     pub(super) profiles: Profiles,
     pub(super) random: Random,
+    pub(super) versions: VersionCounter,
     /// The time of the current step.
     pub(super) now: Timestamp,
     /// The batch whose rows are being written.
@@ -139,6 +141,9 @@ impl WriterState {
         }
         let records = std::mem::take(&mut batch.audit_records);
         batch.rows.extend(self.audit_entries(records).into_iter().map(RegistryRow::Audit));
+        if !batch.rows.is_empty() {
+            batch.rows.extend(self.versions.unwritten().map(RegistryRow::LastVersion));
+        }
         UnwrittenBatch { next, batch, replies }
     }
 
@@ -175,16 +180,21 @@ impl WriterState {
                 let tenant = next.ensure_tenant(&settings.tenant);
                 let settings = with_current_profile(WebhookSettings { tenant, ..*settings }, &self.profiles);
                 let no = next.next_no();
-                let webhook = Webhook { no, id, settings, created_at: now, updated_at: now, version: 1 };
+                let version = self.versions.next();
+                let (created_at, updated_at, address_version) = (now, now, version);
+                let webhook = Webhook { no, id, settings, created_at, updated_at, version, address_version };
                 batch.audit_webhook("webhook.created", &webhook, Vec::new());
                 Ok(Some(batch.put(next, webhook)))
             }
-            RegistryChange::Replace { no, version, settings } => {
+            RegistryChange::Replace { no, version, settings, lifts_pause } => {
                 let old = current(next, no, Some(version))?;
                 next.check_uid(&settings, Some(&old))?;
                 let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
                 next.check_size(&settings, Some(&old))?;
-                let webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
+                let mut webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
+                if lifts_pause {
+                    webhook.address_version = webhook.version;
+                }
                 if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
                     batch.abandon.push((no, DeadReason::Disabled));
                 }
@@ -193,11 +203,15 @@ impl WriterState {
                 } else if restarts_attempts(&old, &webhook) {
                     batch.status_changes.push((no, StatusChange::Restarted));
                 }
-                let (action, changed) = change_of(&old, &webhook);
+                let (action, changed) = match change_of(&old, &webhook) {
+                    (_, changed) if changed.is_empty() && lifts_pause => ("webhook.resumed", changed),
+                    other => other,
+                };
                 batch.audit_webhook(action, &webhook, changed);
                 batch.changed.push(no);
                 Ok(Some(batch.put(next, webhook)))
             }
+            RegistryChange::Keep { no, version } => current(next, no, Some(version)).map(Some),
             RegistryChange::Remove { no, version } => {
                 let old = current(next, no, version)?;
                 let (tenant, removed_at) = (Arc::clone(&old.tenant), self.now);
@@ -242,7 +256,7 @@ impl WriterState {
     }
 
     fn disable_webhook(
-        &self,
+        &mut self,
         no: WebhookNo,
         reason: DisableReason,
         next: &mut Registry,
@@ -262,17 +276,20 @@ impl WriterState {
     }
 
     /// The webhook with other settings, the next version and the current time.
-    pub(super) fn changed(&self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
+    pub(super) fn changed(&mut self, old: &Webhook, mut settings: WebhookSettings) -> Webhook {
         let now = self.now;
         // A previous secret is dropped when its time is over.
-        settings.keys.previous = settings.keys.previous.filter(|(_, until)| now < *until);
+        settings.keys.previous.retain(|(_, until)| now < *until);
+        let version = self.versions.next();
+        let is_new_address = restarts_attempts(old, &settings);
         Webhook {
             no: old.no,
             id: old.id,
             settings,
             created_at: old.created_at,
             updated_at: now,
-            version: old.version + 1,
+            version,
+            address_version: if is_new_address { version } else { old.address_version },
         }
     }
 }
@@ -292,8 +309,8 @@ impl ChangeBatch {
 }
 
 /// Whether attempts begin again with a change: the webhook is active again, or has another URL.
-fn restarts_attempts(old: &Webhook, new: &Webhook) -> bool {
-    let is_active = |webhook: &Webhook| webhook.status == WebhookStatus::Active;
+fn restarts_attempts(old: &WebhookSettings, new: &WebhookSettings) -> bool {
+    let is_active = |webhook: &WebhookSettings| webhook.status == WebhookStatus::Active;
     (is_active(new) && !is_active(old)) || old.endpoint.url != new.endpoint.url
 }
 

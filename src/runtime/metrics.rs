@@ -15,6 +15,7 @@ use super::Watchdog;
 use super::percentiles::Percentiles;
 pub use super::percentiles::{LatencyRecorder, LatencySummary};
 use crate::limits::CACHED_COUNTERS_MAX;
+use crate::model::{EndpointState, WebhookNo};
 
 macro_rules! metrics {
     ($(#[doc = $doc:literal] $field:ident: $kind:ident($name:literal $(, $arg:expr)?),)*) => {
@@ -29,6 +30,8 @@ macro_rules! metrics {
             pub first_attempt_latency: Percentiles,
             /// The states of the circuit breakers that are not closed.
             pub breakers: BreakerStates,
+            /// The states of the endpoints that are paused or failing.
+            pub endpoint_states: EndpointStateTable,
             /// The heartbeats of the stages.
             pub watchdog: Watchdog,
         }
@@ -50,6 +53,7 @@ macro_rules! metrics {
                     ack_latency: Percentiles::default(),
                     first_attempt_latency: Percentiles::default(),
                     breakers: BreakerStates::default(),
+                    endpoint_states: EndpointStateTable::default(),
                     watchdog: Watchdog::default(),
                 }))
             }
@@ -194,6 +198,27 @@ impl BreakerStates {
     /// Returns the state of a webhook's breaker: 0 closed, 1 half-open, 2 open.
     pub fn get(&self, webhook: u32) -> u8 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&webhook).copied().unwrap_or_default()
+    }
+}
+
+/// The states of the endpoints that are paused or failing, by webhook. All other endpoints use no memory.
+#[derive(Debug, Default)]
+pub struct EndpointStateTable(Mutex<HashMap<WebhookNo, EndpointState>>);
+
+impl EndpointStateTable {
+    /// Records a change of state, which is rare.
+    pub fn set(&self, webhook: WebhookNo, state: &EndpointState) {
+        let mut states = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_clear() {
+            states.remove(&webhook);
+        } else {
+            states.insert(webhook, *state);
+        }
+    }
+
+    /// Returns the state of a webhook's endpoint. `None`: neither paused nor failing.
+    pub fn get(&self, webhook: WebhookNo) -> Option<EndpointState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&webhook).copied()
     }
 }
 

@@ -115,6 +115,7 @@ impl<R: Resolve> DeliveryClient<R> {
         signed: &SignedDelivery,
         response: &mut PartialResponse,
     ) -> Result<(), ExchangeError> {
+        response.progress = Some(connection.progress());
         let request = signed.request(webhook, connection.take_headers());
         let sent = || response.sent_at = Some(self.clock.instant());
         let received = match connection.request(request, sent).await {
@@ -195,14 +196,16 @@ impl<R: Resolve> DeliveryClient<R> {
     ) -> AttemptOutcome {
         let ended_at = response.ended_at.unwrap_or_else(|| self.clock.instant());
         let result = match (done, response.status) {
+            // The status decides, whatever becomes of the body.
+            (_, Some(status)) if !status.is_success() => Err(AttemptError::Status(status.as_u16())),
             (None, _) => Err(AttemptError::Timeout),
             (Some(Err(why)), _) => Err(why),
-            (Some(Ok(())), Some(status)) if !status.is_success() => Err(AttemptError::Status(status.as_u16())),
             (Some(Ok(())), _) => Ok(()),
         };
+        let status_received = response.progress.as_ref().and_then(|progress| progress.status());
         AttemptOutcome {
             result,
-            http_status: response.status.map(|status| status.as_u16()),
+            http_status: response.status.map(|status| status.as_u16()).or(status_received),
             retry_after: response.retry_after,
             sent_at: response.sent_at,
             response: response.into_text(),

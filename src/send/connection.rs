@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming};
@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::metered_tcp::MeteredTcp;
 use super::response_meter::ResponseMeter;
+use super::response_normalizer::{Received, ResponseNormalizer};
 use crate::limits::RESPONSE_HEAD_BYTES_MAX;
 use crate::outbound::DeliveryBody;
 
@@ -38,11 +39,20 @@ pub(super) enum Socket {
 
 /// What was sent and received over the socket since the request began.
 #[derive(Debug, Default)]
-struct WireProgress {
+pub(super) struct WireProgress {
     sent: Cell<bool>,
     answered: Cell<bool>,
     /// Set when a request begins: what arrives next belongs to another response.
     is_new: Cell<bool>,
+    /// The status of the response. 0 until it was received.
+    status: Cell<u16>,
+}
+
+impl WireProgress {
+    /// The status of the response, as soon as it was received.
+    pub(super) fn status(&self) -> Option<u16> {
+        Some(self.status.get()).filter(|status| *status > 0)
+    }
 }
 
 /// A socket that records its progress.
@@ -50,6 +60,7 @@ struct WireProgress {
 struct Wire {
     socket: Socket,
     meter: ResponseMeter,
+    normalizer: ResponseNormalizer,
     progress: Rc<WireProgress>,
 }
 
@@ -71,12 +82,18 @@ impl Connection {
     /// Starts HTTP/1.1 over a connected socket. Boxed, because connections are moved around and hyper's state is large.
     pub(super) async fn new(socket: Socket) -> hyper::Result<Box<Self>> {
         let progress = Rc::new(WireProgress::default());
-        let wire = Wire { socket, meter: ResponseMeter::default(), progress: Rc::clone(&progress) };
+        let (meter, normalizer) = (ResponseMeter::default(), ResponseNormalizer::default());
+        let wire = Wire { socket, meter, normalizer, progress: Rc::clone(&progress) };
         let mut builder = http1::Builder::new();
         // Limits the response head and the buffered part of the response body.
         builder.max_buf_size(RESPONSE_HEAD_BYTES_MAX);
         let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
         Ok(Box::new(Self { sender, driver: Some(driver), progress, headers: HeaderMap::new(), is_reused: false }))
+    }
+
+    /// What is sent and received.
+    pub(super) fn progress(&self) -> Rc<WireProgress> {
+        Rc::clone(&self.progress)
     }
 
     /// An empty header map for the next request.
@@ -94,6 +111,7 @@ impl Connection {
         let Self { sender, driver, progress, .. } = self;
         progress.sent.set(false);
         progress.answered.set(false);
+        progress.status.set(0);
         progress.is_new.set(true);
         let mut sent = Some(sent);
         let mut answer = pin!(sender.send_request(request));
@@ -206,17 +224,35 @@ impl AsyncRead for Wire {
         if self.progress.is_new.replace(false) {
             self.meter = ResponseMeter::default();
             self.socket.reset_meter();
+            self.normalizer.begin();
         }
-        let before = into.filled().len();
-        let read = self.socket.reader().poll_read(cx, into);
-        let received = &into.filled()[before..];
-        if received.is_empty() {
-            return read;
-        }
-        self.progress.answered.set(true);
-        match self.meter.note(received) {
-            Ok(()) => read,
-            Err(why) => Poll::Ready(Err(why)),
+        let wire = &mut *self;
+        loop {
+            if wire.normalizer.has_output() {
+                let most = into.remaining();
+                into.put_slice(wire.normalizer.output(most));
+                return Poll::Ready(Ok(()));
+            }
+            let before = into.filled().len();
+            ready!(wire.socket.reader().poll_read(cx, into))?;
+            let received = &into.filled()[before..];
+            if received.is_empty() {
+                wire.normalizer.ended();
+                if wire.normalizer.has_output() {
+                    continue;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            wire.progress.answered.set(true);
+            wire.meter.note(received)?;
+            let read = wire.normalizer.received(received);
+            if let Some(status) = wire.normalizer.status() {
+                wire.progress.status.set(status);
+            }
+            match read {
+                Received::Unchanged => return Poll::Ready(Ok(())),
+                Received::Replaced => into.set_filled(before),
+            }
         }
     }
 }

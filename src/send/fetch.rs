@@ -86,7 +86,8 @@ impl<R: Resolve> Fetcher<R> {
     /// # Errors
     /// For everything but a complete response with status 200 from an address that the egress rules allow.
     pub async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
-        let endpoint = Endpoint::try_new(url.as_str(), &self.connector.guard())?;
+        // The fragment is for the client.
+        let endpoint = Endpoint::try_new(&url[..url::Position::AfterQuery], &self.connector.guard())?;
         if !endpoint.tls {
             return Err(FetchError::Plain);
         }

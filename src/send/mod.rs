@@ -28,7 +28,9 @@ mod pool;
 mod profile_tests;
 mod resolve;
 mod response;
+mod response_head;
 mod response_meter;
+mod response_normalizer;
 #[cfg(test)]
 mod tests;
 

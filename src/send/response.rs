@@ -1,13 +1,14 @@
 //! Reads a response: its status, `Retry-After`, and a bounded part of its body. Bodies are not decompressed, and
 //! redirects are not followed.
 
+use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
-use super::connection::Connection;
+use super::connection::{Connection, WireProgress};
 use crate::limits::{RESPONSE_BYTES_KEPT, RESPONSE_BYTES_MAX, RETRY_DELAY_MAX};
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Instant};
@@ -20,6 +21,8 @@ pub(super) struct PartialResponse {
     pub(super) ended_at: Option<Instant>,
     pub(super) status: Option<StatusCode>,
     pub(super) retry_after: Option<Duration>,
+    /// What was received over the connection, also of a response that was not read to the end of its head.
+    pub(super) progress: Option<Rc<WireProgress>>,
     body: Vec<u8>,
     /// The response headers. `None` if only the start of the body is kept.
     headers: Option<HeaderMap>,

@@ -91,7 +91,7 @@ fn loopback() -> DeliveryClient<Names> {
 }
 
 fn webhook(url: &str) -> Webhook {
-    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: None };
+    let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     let endpoint = Endpoint::try_new(url, &guard(&["127.0.0.0/8"]).load()).unwrap();
     Webhook {
         no: WebhookNo(1),
@@ -100,6 +100,7 @@ fn webhook(url: &str) -> Webhook {
         created_at: NOW,
         updated_at: NOW,
         version: 1,
+        address_version: 1,
     }
 }
 
@@ -232,7 +233,7 @@ async fn a_delivery_arrives_complete_signed_and_with_its_headers() {
         .await;
         let mut webhook = webhook(&format!("http://{at}/hook?x=1"));
         let previous = Arc::new(SigningKey::generate());
-        webhook.settings.keys.previous = Some((Arc::clone(&previous), NOW.plus(LONG)));
+        webhook.settings.keys.previous = vec![(Arc::clone(&previous), NOW.plus(LONG))];
         for (name, value) in [("x-own", "1"), ("user-agent", "mine"), ("webhook-id", "forged"), ("content-length", "1")]
         {
             webhook.settings.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
@@ -280,7 +281,7 @@ async fn a_delivery_arrives_complete_signed_and_with_its_headers() {
 async fn a_previous_secret_signs_until_it_expires() {
     local(async {
         let mut webhook = webhook("http://127.0.0.1:9000/");
-        webhook.settings.keys.previous = Some((Arc::new(SigningKey::generate()), NOW));
+        webhook.settings.keys.previous = vec![(Arc::new(SigningKey::generate()), NOW)];
         let mut signer = crate::outbound::DeliverySigner::default();
         let count = |signer: &mut crate::outbound::DeliverySigner, webhook: &Webhook, now| {
             let made = signer.sign(webhook, &event("{}"), 1, now).unwrap();
@@ -497,7 +498,7 @@ async fn an_endless_response_head_is_cut() {
             let (at, _) =
                 receiver(move |_, socket| flood(socket, b"HTTP/1.1 200 OK\r\n".to_vec(), line.repeat(8).into())).await;
             let outcome = send(&loopback(), at, LONG).await;
-            assert!(is_connect(&outcome) && outcome.http_status.is_none(), "{outcome:?}");
+            assert!(is_connect(&outcome) && outcome.http_status == Some(200), "the status was received: {outcome:?}");
         }
     })
     .await;
@@ -1003,4 +1004,78 @@ fn the_future_of_a_delivery_is_small() {
     let (webhook, event) = (Arc::new(webhook("http://127.0.0.1:9000/")), event("{}"));
     let carried = client.deliver(first(&webhook, &event, LONG));
     assert!(size_of_val(&carried) <= 4096, "{} bytes", size_of_val(&carried));
+}
+
+#[tokio::test]
+async fn the_status_line_decides_whatever_the_headers_are() {
+    let many: String = (0..3_000).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let odd = [
+        "content-length: 2\r\nx-long: a\r\n b\r\n\tc\r\n",
+        &format!("{many}content-length: 2\r\n"),
+        "no colon\r\ncontent-length: 2\r\n",
+        "content-length : 2\r\n",
+        "n\u{e4}me: x\r\nx: \u{e4}\r\ncontent-length: 2\r\n",
+        "x: a\0b\rc\r\ncontent-length: 2\r\n",
+        "content-length: 2, 2\r\ncontent-length: 2\r\n",
+        "content-length: two\r\n",
+        "content-length: 2\r\ncontent-length: 3\r\n",
+    ];
+    let mut responses: Vec<String> = odd.iter().map(|odd| format!("HTTP/1.1 200 OK\r\n{odd}\r\nok")).collect();
+    responses.extend(
+        [
+            "HTTP/1.1 200 OK\ncontent-length: 2\nx: y\n\nok",
+            "HTTP/1.1  200  OK\r\ncontent-length: 2\r\n\r\nok",
+            "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nodd trailer\r\nx : y\r\n z\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\nok\n0\n\n",
+            "HTTP/1.1 103 Hints\r\nodd\r\n fold\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        ]
+        .map(String::from),
+    );
+    let trailers: String = (0..2_000).map(|n| format!("x-{n}: 1\r\n")).collect();
+    responses.push(format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n{trailers}\r\n"));
+    local(async {
+        for response in responses {
+            let bytes = response.clone().into_bytes();
+            let (at, _) = receiver(move |_, socket| answer_all(socket, bytes.clone())).await;
+            let outcome = send(&loopback(), at, LONG).await;
+            let shown = &response[..response.len().min(200)];
+            assert_eq!((outcome.result, outcome.http_status), (Ok(()), Some(200)), "{shown:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_status_that_was_read_is_shown_although_the_body_fails() {
+    local(async {
+        let busy = "HTTP/1.1 503 Busy\r\nretry-after: 7\r\n";
+        for (response, result, status) in [
+            (format!("{busy}content-length: 9\r\n\r\nab"), Some(AttemptError::Status(503)), 503),
+            (format!("{busy}transfer-encoding: chunked\r\n\r\nxyz\r\n"), Some(AttemptError::Status(503)), 503),
+            ("HTTP/1.1 410 Gone\r\ncontent-length: 9\r\n\r\nab".into(), Some(AttemptError::Status(410)), 410),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab".into(), None, 200),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n".into(), None, 200),
+            ("HTTP/1.1 200 OK\r\nx: y\r\n".into(), None, 200),
+        ] {
+            let bytes = response.clone().into_bytes();
+            let (at, _) = receiver(move |_, socket| close_after(socket, bytes.clone())).await;
+            let outcome = send(&loopback(), at, LONG).await;
+            assert_eq!(outcome.http_status, Some(status), "{response:?}: {outcome:?}");
+            match result {
+                Some(error) => assert_eq!(outcome.result, Err(error), "{response:?}"),
+                None => assert!(is_connect(&outcome), "{response:?}: {outcome:?}"),
+            }
+            assert_eq!(outcome.retry_after.is_some(), status == 503, "{response:?}");
+        }
+    })
+    .await;
+}
+
+/// Reads a request, sends bytes and closes.
+async fn close_after(mut socket: TcpStream, response: Vec<u8>) {
+    let mut request = [0; 16 * 1024];
+    let _ = socket.read(&mut request).await;
+    let _ = socket.write_all(&response).await;
+    let _ = socket.shutdown().await;
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::access::{may_see_live, tenant_of};
 use super::{BreakerState, Error, ErrorKind, Operation, Service, StatisticsBackend, WebhookCounts, WebhookRef};
 use crate::limits::{QUEUE_COUNT_MAX, STATS_HOURS, STATS_SHOWN_TYPES_MAX, STATS_WEBHOOKS_MAX};
-use crate::model::{Principal, Role, Timestamp, Visibility, WebhookNo, WebhookStatus};
+use crate::model::{EndpointPause, Principal, Role, Timestamp, Visibility, WebhookNo, WebhookStatus};
 use crate::outbound::Webhook;
 use crate::registry::Registry;
 use crate::settle::{DeliveryStats, Hour, HourlyStatsRow, StatsScope, WebhookStats};
@@ -44,6 +44,8 @@ pub struct WebhookStatistics {
     pub health: WebhookHealth,
     /// The state of its circuit breaker.
     pub breaker: BreakerState,
+    /// The pause of its endpoint, with its end by the wall clock.
+    pub pause: Option<EndpointPause>,
     /// The number of deliveries that wait now.
     pub queue_depth: usize,
     /// Whether more deliveries may wait than were counted.
@@ -95,7 +97,11 @@ impl Service {
             self.statistics.of_webhook(webhook.no, first, last, QUEUE_COUNT_MAX).await?
         };
         let WebhookCounts { totals, waiting, waiting_is_minimum, hours: rows } = counts;
-        let breaker = self.statistics.breaker(webhook.no);
+        let breaker = match self.statistics.endpoint_state(webhook.no) {
+            // The breaker of an earlier address does not count.
+            Some(state) if state.address_version != webhook.address_version => BreakerState::Closed,
+            _ => self.statistics.breaker(webhook.no),
+        };
         // Totals use the scheduling clock, which may differ from the wall clock.
         let failing_since = totals.failing_since.map(|since| {
             let ms = i64::try_from(steady.since(since).as_millis()).unwrap_or(i64::MAX);
@@ -107,6 +113,7 @@ impl Service {
         hours.iter().rev().take(2).for_each(|(_, statistics)| recent.merge(statistics));
         Ok(WebhookStatistics {
             health: health(webhook.status, breaker, &recent, failing_since.is_some()),
+            pause: self.pause_of(&webhook),
             webhook,
             breaker,
             queue_depth: waiting,

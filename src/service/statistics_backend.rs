@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{BackendResult, BoxFuture};
-use crate::model::WebhookNo;
+use crate::model::{EndpointState, WebhookNo};
 use crate::settle::{Hour, HourlyStatsRow, StatsScope, WebhookStats};
 
 /// The counts of a webhook at one moment.
@@ -36,6 +36,8 @@ pub trait StatisticsBackend: Send + Sync + 'static {
     fn hours(&self, of: StatsScope<'_>, first: Hour, last: Hour) -> BackendResult<BTreeMap<Hour, HourlyStatsRow>>;
     /// Returns the state of a webhook's circuit breaker. Does not block.
     fn breaker(&self, webhook: WebhookNo) -> BreakerState;
+    /// Returns the state of a webhook's endpoint. `None`: neither paused nor failing. Does not block.
+    fn endpoint_state(&self, webhook: WebhookNo) -> Option<EndpointState>;
 }
 
 /// The state of a circuit breaker.

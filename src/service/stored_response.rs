@@ -28,6 +28,12 @@ pub struct ResponseRecorder<T> {
     render: Arc<RenderFn<T>>,
 }
 
+impl<T> Clone for ResponseRecorder<T> {
+    fn clone(&self) -> Self {
+        Self { key: self.key.clone(), render: Arc::clone(&self.render) }
+    }
+}
+
 type RenderFn<T> = dyn Fn(&T) -> Option<Vec<u8>> + Send + Sync;
 
 impl<T> fmt::Debug for ResponseRecorder<T> {

@@ -17,7 +17,8 @@ use super::{
 use crate::handoff::{AttemptOutcome, ReplayFilter, RetryResult, TestAttempt};
 use crate::inbound::source::Rejections;
 use crate::model::{
-    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, NewEvent, RetryPolicy, Timestamp, WebhookNo,
+    Attempt, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EndpointState, EventId, NewEvent, RetryPolicy,
+    Timestamp, WebhookNo,
 };
 use crate::outbound::{Endpoint, SentRequest};
 use crate::registry::{Shared, Writer, tests as registry_tests};
@@ -300,6 +301,7 @@ pub(crate) struct TestStatistics {
     pub(crate) tenants: Mutex<BTreeMap<(String, Hour), HourlyStatsRow>>,
     pub(crate) totals: Mutex<WebhookStats>,
     pub(crate) breaker: AtomicU8,
+    pub(crate) endpoint: Mutex<Option<EndpointState>>,
 }
 
 impl StatisticsBackend for TestStatistics {
@@ -342,6 +344,10 @@ impl StatisticsBackend for TestStatistics {
             1 => BreakerState::HalfOpen,
             _ => BreakerState::Open,
         }
+    }
+
+    fn endpoint_state(&self, _: WebhookNo) -> Option<EndpointState> {
+        *self.endpoint.lock().unwrap()
     }
 }
 

@@ -36,8 +36,8 @@ async fn each_operation_on_webhooks_refuses_a_lesser_role() {
             (Operation::ChangeWebhook, service.replace_webhook(by, of, Map::new(), None).await.err()),
             (Operation::ChangeWebhook, service.preview_replacement(by, of, Map::new()).err()),
             (Operation::ChangeWebhook, service.patch_webhook(by, of, Map::new(), None).await.err()),
-            (Operation::ChangeWebhook, service.pause_webhook(by, of, None).await.err()),
-            (Operation::ChangeWebhook, service.resume_webhook(by, of, None).await.err()),
+            (Operation::ChangeWebhook, service.pause_webhook(by, of, None, None).await.err()),
+            (Operation::ChangeWebhook, service.resume_webhook(by, of, None, None).await.err()),
             (Operation::DeleteWebhook, service.delete_webhook(by, of, None).await.err()),
             (Operation::RegenerateSecret, service.draft_secret(by, of, Map::new(), None).err()),
             (Operation::TestWebhook, service.test_webhook(by, of, test).await.err()),
@@ -77,7 +77,7 @@ async fn a_webhook_of_another_tenant_is_not_found() {
     for of in [WebhookRef::Id(made.webhook.id), WebhookRef::Uid("billing")] {
         assert_eq!(service.read_webhook(&own, of).unwrap().id, made.webhook.id);
         assert_eq!(service.read_webhook(&other, of).unwrap_err().kind, ErrorKind::NotFound);
-        let paused = service.pause_webhook(&other, of, None).await;
+        let paused = service.pause_webhook(&other, of, None, None).await;
         assert_eq!(paused.unwrap_err().kind, ErrorKind::NotFound);
     }
     let seen = |by: &Principal| service.list_webhooks(by, WebhookFilter::default(), PAGE, None).unwrap().rows.len();

@@ -239,7 +239,14 @@ impl TestNode {
     }
 
     fn settle(&mut self, id: DeliveryId, attempt: Option<crate::model::Attempt>, decision: Decision) {
-        let settled = SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head: Bytes::new() };
+        let settled = SettledDelivery {
+            webhook: id.webhook,
+            event: id.event,
+            attempt,
+            decision,
+            head: Bytes::new(),
+            endpoint: None,
+        };
         self.take_in(ToSettle::Settled(vec![settled]));
     }
 

@@ -42,6 +42,7 @@ impl SettleState {
             flush.hourly_stats = counts.hours.take(self.now.steady, self.now.wall, is_last);
         }
         self.health.take_changed(&mut flush.webhook_health);
+        self.endpoint_states.take_changed(&mut flush.endpoint_states);
         self.outstanding.encode(&mut flush.checkpoint);
         pending.replies.permits = self.outstanding.take_released();
         self.in_flush = Some(pending);

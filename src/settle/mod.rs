@@ -14,6 +14,7 @@ pub mod policy;
 mod callbacks;
 mod delivery_records;
 mod driver;
+mod endpoint_states;
 mod error;
 mod flush;
 mod hourly_stats;

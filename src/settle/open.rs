@@ -2,6 +2,7 @@
 //!
 //! The store is loaded first because the log and the clock are built on its high-water marks.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::delivery_records::{BacklogDepth, DeliveryRecords};
 use super::driver::Driver;
+use super::endpoint_states::EndpointStates;
 use super::hourly_stats::HourlyStatsBuffer;
 use super::outstanding::Outstanding;
 use super::pending_batch::PendingBatch;
@@ -22,8 +24,8 @@ use super::thread::SettleThread;
 use super::webhook_health::HealthTable;
 use super::webhook_stats::StatsTable;
 use super::{Callbacks, Options, SettleLimits};
-use crate::handoff::{SettleHandle, SettledDelivery, Shards, ToSettle};
-use crate::model::{DeadReason, Decision, EventHead, EventId, MatchedWebhooks, Timestamp};
+use crate::handoff::{SettleHandle, SettledDelivery, Shards, ToSettle, WebhookBacklog};
+use crate::model::{DeadReason, Decision, EndpointState, EventHead, EventId, MatchedWebhooks, Timestamp, WebhookNo};
 use crate::runtime::{Clock, Metrics};
 use crate::storage::delivery::{
     ChangeKind, Checkpoint, DeliveryStore, Flush, FlushError, HighWaterMarks, Job, JobKind, LoadedState, LookupError,
@@ -121,6 +123,11 @@ impl OpenedStore {
         self.loaded.marks.steady
     }
 
+    /// The states of the endpoints that were paused or failing, for the shards.
+    pub fn endpoint_states(&self) -> HashMap<WebhookNo, EndpointState> {
+        self.loaded.endpoint_states.iter().copied().collect()
+    }
+
     /// The number of rows in each table.
     pub fn counts(&self) -> Result<TableCounts, LookupError> {
         self.store.reader().counts()
@@ -164,7 +171,7 @@ impl OpenedStore {
             let dead = NewDeadLetter { reason, attempts: 0, at, steady, http_status: None, error: Box::default() };
             flush.add_dead_letter(webhook, event, dead);
             let (decision, head) = (Decision::Dead(reason), Bytes::copy_from_slice(bytes));
-            self.recovered.push(SettledDelivery { webhook, event, attempt: None, decision, head });
+            self.recovered.push(SettledDelivery { webhook, event, attempt: None, decision, head, endpoint: None });
         }
         if webhooks.len() > self.bounds.wide_event_webhooks {
             let (no, total) = (self.loaded.marks.next_job.max(1), Some(webhooks.len() as u64));
@@ -200,8 +207,17 @@ impl OpenedStore {
         handle: SettleHandle,
     ) -> Result<(Driver, DeliveryRecords), LookupError> {
         let DriverDeps { shards, clock, log, metrics, callbacks, replay_requests } = deps;
-        let LoadedState { marks, mut downtimes, checkpoint, jobs, stats, hourly_stats_number, webhook_health, outbox } =
-            self.loaded;
+        let LoadedState {
+            marks,
+            mut downtimes,
+            checkpoint,
+            jobs,
+            stats,
+            hourly_stats_number,
+            webhook_health,
+            endpoint_states,
+            outbox,
+        } = self.loaded;
         // The last flush was the last sign of the program before this one.
         if marks != HighWaterMarks::default() {
             downtimes.push(marks.steady, clock.steady());
@@ -228,6 +244,7 @@ impl OpenedStore {
             is_retiring: false,
             shared_stats,
             health: HealthTable::new(webhook_health),
+            endpoint_states: EndpointStates::new(endpoint_states),
             outbox,
             depth,
             waiting: <_>::default(),
@@ -262,6 +279,10 @@ impl SettleState {
                 None => self.notify_shard(waiting),
                 Some(reason) => _ = self.add_job(JobKind::Abandon { webhook: waiting.webhook, reason }, None),
             }
+        }
+        // A shard that knows of the webhook shows its pause.
+        for webhook in self.endpoint_states.webhooks().collect::<Vec<_>>() {
+            self.notify_shard(WebhookBacklog { webhook, ready: false, due: None });
         }
         // The first flush makes the start durable and reads the table sizes.
         self.pending.items += 1;

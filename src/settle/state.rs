@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery_records::BacklogDepth;
+use super::endpoint_states::EndpointStates;
 use super::outstanding::Outstanding;
 use super::pending_batch::{PendingBatch, RetryReply, SyncReply};
 use super::replay::ReplayTurns;
@@ -48,6 +49,7 @@ pub(super) struct SettleState {
     pub(super) is_retiring: bool,
     pub(super) shared_stats: Arc<SharedStats>,
     pub(super) health: HealthTable,
+    pub(super) endpoint_states: EndpointStates,
     pub(super) outbox: Outbox,
     pub(super) depth: Arc<BacklogDepth>,
     /// Backlogs to send to the shards, one entry for each webhook.
@@ -149,7 +151,10 @@ impl SettleState {
     fn settle_too_costly(&mut self, event: EventId, deliveries: CostlyDeliveries, counts: &mut LiveStats) {
         let CostlyDeliveries { head, webhooks } = deliveries;
         let decision = Decision::Dead(DeadReason::FilterTooCostly);
-        let outcome = |webhook| SettledDelivery { webhook, event, attempt: None, decision, head: head.clone() };
+        let outcome = |webhook| {
+            let (attempt, head, endpoint) = (None, head.clone(), None);
+            SettledDelivery { webhook, event, attempt, decision, head, endpoint }
+        };
         let outcomes: Vec<_> = webhooks.iter().map(|webhook| outcome(*webhook)).collect();
         self.settle(&outcomes, counts);
         self.report_too_costly(&outcomes);
@@ -169,6 +174,9 @@ impl SettleState {
             let (webhook, event) = (outcome.webhook, outcome.event);
             if let Some(attempt) = &outcome.attempt {
                 self.pending.flush.attempts.push(webhook, event, attempt);
+            }
+            if let Some(endpoint) = &outcome.endpoint {
+                self.endpoint_states.set(webhook, endpoint);
             }
             if outcome.decision == Decision::Dead(DeadReason::Gone) {
                 self.disable(webhook, DisableReason::Gone);
@@ -225,6 +233,7 @@ impl SettleState {
                     attempt: None,
                     decision: Decision::Dead(reason),
                     head: Bytes::new(),
+                    endpoint: None,
                 };
                 self.dead_letter(&outcome, reason);
             }

@@ -300,7 +300,14 @@ impl World {
         attempt: Option<Attempt>,
         decision: Decision,
     ) {
-        let settled = SettledDelivery { webhook: WebhookNo(webhook), event, attempt, decision, head: head(event_type) };
+        let settled = SettledDelivery {
+            webhook: WebhookNo(webhook),
+            event,
+            attempt,
+            decision,
+            head: head(event_type),
+            endpoint: None,
+        };
         self.take_in(ToSettle::Settled(vec![settled]));
     }
 

@@ -255,7 +255,7 @@ mod tests {
 
     fn delivered(id: DeliveryId, head: bytes::Bytes) -> SettledDelivery {
         let (attempt, decision) = (Some(attempt(1)), Decision::Delivered);
-        SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head }
+        SettledDelivery { webhook: id.webhook, event: id.event, attempt, decision, head, endpoint: None }
     }
 
     #[tokio::test]

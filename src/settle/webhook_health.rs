@@ -140,9 +140,15 @@ impl SettleState {
                     self.emit(webhook, HealthEventKind::Recovered { was_disabled: true });
                 }
             }
-            // No attempt was possible before, so the time of earlier failures does not count.
-            StatusChange::Restarted => stats.reset_failing(webhook),
-            StatusChange::Removed => _ = self.health.set(webhook, None),
+            StatusChange::Restarted => {
+                // No attempt was possible before, so the time of earlier failures does not count.
+                stats.reset_failing(webhook);
+                self.endpoint_states.remove(webhook);
+            }
+            StatusChange::Removed => {
+                self.endpoint_states.remove(webhook);
+                self.health.set(webhook, None);
+            }
         }
         self.pending.items += 1;
     }

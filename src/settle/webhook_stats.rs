@@ -147,6 +147,7 @@ mod tests {
             attempt: Some(attempt),
             decision,
             head: Bytes::new(),
+            endpoint: None,
         }
     }
 

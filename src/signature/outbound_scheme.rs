@@ -172,8 +172,9 @@ impl OutboundScheme {
         Some(Secret::new(text))
     }
 
-    /// Signs with the current key, and with the previous key while that key is valid. If the scheme allows several
-    /// signatures in one value (`split`), the value contains both. Otherwise the previous signature has its own header.
+    /// Signs with the current key, and with the previous keys that are valid, the newest first. If the scheme allows several
+    /// signatures in one value (`split`), the value contains all. Otherwise the signature of the newest previous key has its
+    /// own header, and older keys do not sign.
     /// `set` receives each header.
     ///
     /// # Errors
@@ -181,7 +182,7 @@ impl OutboundScheme {
     pub fn sign(
         &self,
         current: &OutboundKey,
-        previous: Option<&OutboundKey>,
+        previous: &[&OutboundKey],
         message: &UnsignedDelivery<'_>,
         mut set: impl FnMut(&HeaderName, HeaderValue),
     ) -> Result<(), SignError> {
@@ -199,16 +200,18 @@ impl OutboundScheme {
         let time = time.as_ref().map(|(_, text)| text.as_str());
         self.append(&mut value, current, message, time)?;
         match (previous, self.scheme.split) {
-            (Some(previous), Some(split)) => {
-                value.push(split);
-                self.append(&mut value, previous, message, time)?;
+            (previous, Some(split)) => {
+                for key in previous {
+                    value.push(split);
+                    self.append(&mut value, key, message, time)?;
+                }
             }
-            (Some(previous), None) => {
+            ([previous, ..], None) => {
                 let mut other = value[..prefix_len].to_owned();
                 self.append(&mut other, previous, message, time)?;
                 set(&self.previous, header(&self.previous, &other)?);
             }
-            (None, _) => {}
+            ([], None) => {}
         }
         let mut value = header(&self.signature, &value)?;
         value.set_sensitive(self.scheme.sends_secret());

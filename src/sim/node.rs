@@ -69,6 +69,7 @@ impl Node {
         let files: Arc<dyn Disk> = Arc::new(disk.clone());
         let (mut loaded, opened, clock) = open_files(&files, dir, wall, seeded())?;
         let log = opened.log();
+        let endpoint_states = Arc::new(loaded.opened.endpoint_states());
         loaded.recover(&*log).map_err(|error| error.to_string())?;
         let (shards, inboxes) = Shards::channels(SHARDS);
         let (settle_handle, messages, wakeup) = SettleHandle::channel();
@@ -106,7 +107,8 @@ impl Node {
             .map_err(|error| error.to_string())?;
         let (to_reader, body_requests) = bounded(3);
         let ports = Ports { settle: settle_handle.clone(), body_requests: to_reader };
-        let setup = dispatch_setup(&registry, &clock, &metrics, &memory, last_event);
+        let setup =
+            DispatchSetup { endpoint_states, ..dispatch_setup(&registry, &clock, &metrics, &memory, last_event) };
         let shards = inboxes
             .into_iter()
             .enumerate()
@@ -225,5 +227,6 @@ fn dispatch_setup(
         metrics: Arc::clone(metrics),
         memory: Arc::clone(memory),
         last_event,
+        endpoint_states: Arc::default(),
     }
 }

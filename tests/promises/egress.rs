@@ -56,3 +56,25 @@ fn a_redirect_is_a_failure_and_not_followed() {
     assert!(page["data"][0]["error_message"].as_str().unwrap().contains("302"), "{page}");
     assert!(target.all().is_empty());
 }
+
+#[test]
+fn a_url_with_a_fragment_is_refused_because_the_fragment_is_never_sent() {
+    let server = Server::start(&[]);
+    let (webhook, _) = server.webhook("https://example.com/hooks?a=%23", &["*"], json!({}));
+    let path = format!("/api/v1/webhooks/{webhook}");
+    for url in ["https://example.com/hooks#a", "https://example.com/#", "https://example.com/hooks?a=b#c"] {
+        for (method, path) in [("POST", "/api/v1/webhooks"), ("PATCH", &path), ("PUT", &path)] {
+            let answer = server.call(method, path, Some(&json!({ "url": url, "events": ["*"] })));
+            assert_eq!(answer.status, 422, "{method} {url}: {}", answer.text());
+            assert_eq!(answer.json()["errors"][0]["pointer"], "/url", "{}", answer.text());
+        }
+        let declared = format!("[[webhooks]]\nuid = \"a\"\nurl = \"{url}\"\nevents = [\"*\"]\n");
+        let file = server.data_dir().join("declared.toml");
+        std::fs::write(&file, declared).unwrap();
+        let address = format!("http://{}", server.addr);
+        let args = ["apply", "-f", file.to_str().unwrap(), "--url", &address, "--key", &server.key];
+        let (code, out, err) = crate::support::run(&server.data_dir(), &args, &[]);
+        assert_ne!(code, 0, "{out}{err}");
+        assert!(format!("{out}{err}").contains("fragment"), "{out}{err}");
+    }
+}

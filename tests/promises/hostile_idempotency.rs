@@ -33,6 +33,8 @@ fn requests(server: &Server, sink: &Sink) -> Vec<(String, Option<Value>)> {
     };
     let standard = made(json!({ "name": "standard", "kind": "standard-webhooks" }));
     let partner = made(json!({ "name": "partner", "kind": "partner" }));
+    let deleted = made(json!({ "name": "deleted", "kind": "partner" }));
+    assert_eq!(server.call("DELETE", &format!("/api/v1/sources/{deleted}"), None).status, 204);
     let at = format!("/api/v1/webhooks/{webhook}");
     vec![
         ("/api/v1/webhooks".into(), Some(json!({ "url": sink.url("/new"), "events": ["new.*"] }))),
@@ -50,6 +52,9 @@ fn requests(server: &Server, sink: &Sink) -> Vec<(String, Option<Value>)> {
         (format!("{at}/recover"), Some(json!({ "since": "2020-01-01T00:00:00Z" }))),
         (format!("/api/v1/events/{event}/replay"), None),
         ("/api/v1/replays".into(), Some(json!({ "types": ["order.*"] }))),
+        (format!("/api/v1/sources/{deleted}/restore"), None),
+        (format!("{at}/pause"), None),
+        (format!("{at}/resume"), None),
     ]
 }
 
@@ -63,6 +68,37 @@ fn counts(server: &Server) -> Vec<usize> {
     kinds.iter().map(count).collect()
 }
 
+/// Whether a path fits a path of the OpenAPI document, such as `/api/v1/webhooks/{webhook_id}`.
+fn fits(template: &str, path: &str) -> bool {
+    let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+    template.len() == path.len() && template.iter().zip(&path).all(|(of, part)| of.starts_with('{') || of == part)
+}
+
+/// Every POST of the OpenAPI document is one of `requests`, or one of these:
+/// - events, which have their own keys in the log
+/// - what stores and changes nothing: a test delivery, and a filter that is tried
+fn are_all_posts(server: &Server, requests: &[(String, Option<Value>)]) {
+    const EVENTS: [&str; 3] = ["publishEvents", "receive", "receiveFromPartner"];
+    const NO_CHANGE: [&str; 2] = ["testWebhook", "testFilter"];
+    let document = server.call("GET", "/openapi.json", None).json();
+    let mut found = 0;
+    for (template, operations) in document["paths"].as_object().unwrap() {
+        let Some(operation) = operations.get("post") else { continue };
+        let id = operation["operationId"].as_str().unwrap();
+        let is_tried = requests.iter().any(|(path, _)| fits(template, path));
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        let takes_key = parameters.iter().any(|one| one["$ref"] == "#/components/parameters/IdempotencyKey");
+        if EVENTS.contains(&id) || NO_CHANGE.contains(&id) {
+            assert!(!is_tried, "{id}");
+            continue;
+        }
+        assert!(is_tried, "POST {template} ({id}) is not tried with an Idempotency-Key");
+        assert!(takes_key, "{id} does not name the parameter Idempotency-Key");
+        found += 1;
+    }
+    assert!(found >= 18, "{found}");
+}
+
 /// 1. Each POST that creates something is sent with a key, and the server is killed.
 /// 2. After the restart, the same requests get the same responses, without secrets, and create nothing.
 /// 3. A request with the same key and another body is refused.
@@ -71,7 +107,10 @@ fn the_response_to_each_post_outlives_a_kill() {
     let sink = Sink::answering(|delivery| if delivery.path == "/dead" { 500.into() } else { 204.into() });
     let mut server = Server::start(&[]);
     let requests = requests(&server, &sink);
+    are_all_posts(&server, &requests);
     let mut client = server.client();
+    let event = json!({ "type": "order.created", "data": 1 });
+    let published = post(&mut client, "event-1", "/api/v1/events", Some(&event)).json();
     let first: Vec<Answer> = requests
         .iter()
         .map(|(path, body)| {
@@ -101,6 +140,11 @@ fn the_response_to_each_post_outlives_a_kill() {
         assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")), "{path}");
     }
     assert_eq!(counts(&server), before);
+    let resumed = &requests.last().unwrap().0;
+    let webhook = server.call("GET", resumed.strip_suffix("/resume").unwrap(), None).json();
+    assert_eq!(webhook["status"], "active", "the repeated pause is not the second one");
+    let again = post(&mut client, "event-1", "/api/v1/events", Some(&event)).json();
+    assert_eq!((&again["id"], &again["duplicate"]), (&published["id"], &json!(true)));
     let files = ["registry.redb", "state.redb"].map(|name| std::fs::read(server.data_dir().join(name)).unwrap());
     for secret in first.iter().flat_map(|answer| SECRETS.map(|name| answer.json()[name].clone())) {
         let Some(secret) = secret.as_str().filter(|text| text.len() < 200) else { continue };

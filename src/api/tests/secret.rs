@@ -109,26 +109,51 @@ async fn a_replaced_secret_signs_until_the_overlap_ends() {
     assert!(got.text("secret").starts_with("whsec_") && got.text("secret") != WHSEC);
     assert_eq!(got.header("etag"), "\"2\"");
     assert!(got.text("previous_secret_ends_at").starts_with("2024-03-22T10:00:00"), "{}", got.body);
-    let (current, previous) = (live(&world, id).keys.current.clone(), live(&world, id).keys.previous.clone().unwrap());
+    let (current, previous) = (live(&world, id).keys.current.clone(), live(&world, id).keys.previous[0].clone());
     assert_eq!(current.secret.reveal(), got.text("secret"));
     assert_eq!(previous.0.secret.reveal(), WHSEC);
     let read = ask().send(&world, "GET", &format!("/api/v1/webhooks/{id}")).await;
     assert!(!read.body.to_string().contains(got.text("secret")) && !read.body.to_string().contains(WHSEC));
 
-    // From HMAC to Ed25519: only the current secret stays valid.
+    // From HMAC to Ed25519: the secrets before stay valid.
     let asymmetric = regenerate(&world, id, json!({ "overlap_seconds": 60, "key_type": "ed25519" })).await;
     assert!(asymmetric.text("secret").starts_with("whsk_") && asymmetric.text("public_key").starts_with("whpk_"));
-    assert!(live(&world, id).keys.previous.as_ref().unwrap().0.secret == current.secret);
+    let previous: Vec<_> = live(&world, id).keys.previous.iter().map(|(key, _)| key.secret.clone()).collect();
+    assert_eq!(previous[0].reveal(), current.secret.reveal());
+    assert_eq!(previous[1].reveal(), WHSEC, "the first one stays valid until its own end");
     let same_kind = regenerate(&world, id, json!({})).await;
     assert!(same_kind.text("secret").starts_with("whsk_"));
     assert_ne!(same_kind.text("public_key"), asymmetric.text("public_key"));
     // Without an overlap.
     let given = regenerate(&world, id, json!({ "overlap_seconds": 0, "secret": WHSEC })).await;
     assert_eq!((given.text("secret"), given.body.get("previous_secret_ends_at")), (WHSEC, None));
-    assert!(live(&world, id).keys.previous.is_none());
+    assert!(live(&world, id).keys.previous.is_empty());
     // Without a body.
     let bare = ask().send(&world, "POST", &format!("/api/v1/webhooks/{id}/regenerate-secret")).await;
     assert_eq!(bare.status, 200, "{}", bare.body);
+}
+
+#[tokio::test]
+async fn ten_secrets_before_stay_valid_each_until_its_own_end() {
+    let world = world();
+    let made = with(&world, json!({})).await;
+    let (id, mut secrets) = (made.text("id"), vec![made.text("secret").to_owned()]);
+    for n in 0..12 {
+        let got = regenerate(&world, id, json!({ "overlap_seconds": 1_000 + n })).await;
+        secrets.push(got.text("secret").to_owned());
+    }
+    let webhook = live(&world, id);
+    let kept: Vec<_> = webhook.keys.previous.iter().map(|(key, _)| key.secret.reveal().to_owned()).collect();
+    let newest_first: Vec<_> = secrets.iter().rev().skip(1).take(10).cloned().collect();
+    assert_eq!(kept, newest_first);
+    let ends: Vec<_> = webhook.keys.previous.iter().map(|(_, until)| *until).collect();
+    assert!(ends.is_sorted_by(|one, next| one > next), "{ends:?}");
+    // A secret that is used again is not also a previous one.
+    let again = json!({ "secret": newest_first[3] });
+    assert_eq!(regenerate(&world, id, again).await.status, 200);
+    let webhook = live(&world, id);
+    assert!(webhook.keys.previous.iter().all(|(key, _)| key.secret.reveal() != newest_first[3]));
+    assert_eq!(webhook.keys.previous.len(), 10);
 }
 
 #[tokio::test]

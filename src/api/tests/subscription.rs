@@ -25,7 +25,8 @@ async fn a_subscription_can_be_created_read_replaced_and_deleted() {
         let body =
             json!({"event_type": "record.updated", "resource_id": "tbl_1", "is_active": true, "filters": filters});
         let made = add(&world, &place, &body).await;
-        assert_eq!((made.status, made.header("etag")), (201, "\"2\""), "{}", made.body);
+        assert_eq!(made.status, 201, "{}", made.body);
+        let tag = made.header("etag");
         let one = made.header("location").to_owned();
         assert_eq!(one, format!("{place}/subscriptions/{}", made.text("id")));
         assert!(made.text("id").starts_with("sub_"));
@@ -35,12 +36,12 @@ async fn a_subscription_can_be_created_read_replaced_and_deleted() {
         });
         assert_eq!(made.body, expected);
         let read = ask().send(&world, "GET", &one).await;
-        assert_eq!((read.status, &read.body, read.header("etag")), (200, &expected, "\"2\""));
-        assert_eq!(ask().header("if-none-match", "\"2\"").send(&world, "GET", &one).await.status, 304);
+        assert_eq!((read.status, &read.body, read.header("etag")), (200, &expected, tag));
+        assert_eq!(ask().header("if-none-match", tag).send(&world, "GET", &one).await.status, 304);
         let back = ask().json(&read.body).send(&world, "PUT", &one).await;
         assert_eq!((back.status, &back.body["filters"]), (200, &filters), "what was read can be written back");
-        assert_eq!(back.header("etag"), "\"3\"");
-        assert_eq!(ask().header("if-match", "\"3\"").send(&world, "DELETE", &one).await.status, 204);
+        assert_ne!(back.header("etag"), tag);
+        assert_eq!(ask().header("if-match", back.header("etag")).send(&world, "DELETE", &one).await.status, 204);
         assert_eq!(ask().send(&world, "GET", &one).await.status, 404);
     }
 }

@@ -9,9 +9,9 @@ use crate::dispatch::queue::QueueEntry;
 use crate::dispatch::rate_control::Gate;
 use crate::dispatch::shard_state::ShardState;
 use crate::dispatch::timer::WebhookKey;
-use crate::handoff::{AttemptOutcome, SettledDelivery};
+use crate::handoff::{AttemptOutcome, RetryDecision, SettledDelivery};
 use crate::limits::DISABLE_GRACE;
-use crate::model::{Attempt, AttemptError, Decision, EventId, Timestamp};
+use crate::model::{Attempt, AttemptError, Decision, EndpointState, EventId, PauseReason, Timestamp};
 use crate::outbound::{Event, Webhook};
 use crate::runtime::{Instant, Moment};
 
@@ -98,20 +98,9 @@ impl WebhookQueue {
             state.random.between(0..=u64::MAX),
         );
         let ok = outcome.result.is_ok();
-        let breaker = self.breaker.as_deref().unwrap_or(&state.setup.breaker);
-        if outcome.result != Err(AttemptError::Dropped) {
-            self.rate_control.end(ok, job.is_probe, now, breaker);
-        } else if job.is_probe {
-            self.rate_control.breaker.cancel_probe();
-        }
-        if let Some(until) = verdict.pause_webhook_until {
-            self.rate_control.pause(state.setup.clock.instant_of(until));
-        }
-        if verdict.disable && self.ended.is_none() {
-            // Settle asks the registry to disable the webhook, and the shard then receives a change. Until then nothing
-            // is sent.
-            self.rate_control.pause(now + DISABLE_GRACE);
-        }
+        // A response from the webhook's previous address says nothing about its present one.
+        let is_same_address = job.webhook.address_version == self.webhook.address_version;
+        let endpoint = if is_same_address { self.judge_endpoint(job, &outcome, &verdict, now, state) } else { None };
         if !ok && self.rate_control.breaker.state() == CircuitState::Open {
             self.queue.evict_bodies();
         }
@@ -136,7 +125,64 @@ impl WebhookQueue {
             response: outcome.response,
         };
         let (webhook, event, head) = (self.no(), job.event.id, job.event.head.clone());
-        state.outputs.settled.push(SettledDelivery { webhook, event, attempt: Some(attempt), decision, head });
+        state.outputs.settled.push(SettledDelivery {
+            webhook,
+            event,
+            attempt: Some(attempt),
+            decision,
+            head,
+            endpoint,
+        });
+    }
+
+    /// Forgets the pause and the circuit breaker of an earlier address.
+    pub(super) fn forget_endpoint(&mut self, state: &ShardState) {
+        self.rate_control.forget_endpoint();
+        if self.endpoint.take().is_some() {
+            state.show_endpoint(&self.webhook, &EndpointState::default());
+        }
+    }
+
+    /// Applies an outcome to the pause and the circuit breaker. Returns the state of the endpoint if it changed.
+    fn judge_endpoint(
+        &mut self,
+        job: &DeliveryJob,
+        outcome: &AttemptOutcome,
+        verdict: &RetryDecision,
+        now: Instant,
+        state: &ShardState,
+    ) -> Option<Box<EndpointState>> {
+        let clock = &state.setup.clock;
+        if outcome.result != Err(AttemptError::Dropped) {
+            let breaker = self.breaker.as_deref().unwrap_or(&state.setup.breaker);
+            self.rate_control.end(outcome.result.is_ok(), job.is_probe, now, breaker);
+        } else if job.is_probe {
+            self.rate_control.breaker.cancel_probe();
+        }
+        if let (Some(until), Err(error)) = (verdict.pause_webhook_until, &outcome.result) {
+            let reason = match error {
+                AttemptError::Status(status) => PauseReason::of_status(*status),
+                _ => None,
+            };
+            self.rate_control.pause(clock.instant_of(until), reason);
+        }
+        if verdict.disable && self.ended.is_none() {
+            // Settle asks the registry to disable the webhook, and the shard then receives a change. Until then nothing
+            // is sent.
+            self.rate_control.pause(now + DISABLE_GRACE, None);
+        }
+        if outcome.result.is_ok() && self.endpoint.is_none() {
+            return None;
+        }
+        let present = self.rate_control.endpoint_state(self.webhook.address_version, clock);
+        if present
+            == self.endpoint.as_deref().copied().unwrap_or(EndpointState { pause: None, breaker: None, ..present })
+        {
+            return None;
+        }
+        state.show_endpoint(&self.webhook, &present);
+        self.endpoint = (!present.is_clear()).then(|| Box::new(present));
+        Some(Box::new(present))
     }
 
     /// Puts a delivery of an ordered webhook back, to be attempted again at time `at`. The deliveries behind it wait too;

@@ -220,6 +220,8 @@ impl Service {
 
     /// Restores a deleted source with its token and secrets. A source that is not deleted is not changed.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the role is too low, the source does not exist, the configuration file manages it, or its version is not the
     /// expected one.
@@ -228,12 +230,23 @@ impl Service {
         principal: &Principal,
         key: SourceKey<'_>,
         expected: Option<&ExpectedVersion>,
+        record: Option<ResponseRecorder<Arc<Source>>>,
     ) -> Result<Arc<Source>, Error> {
+        let source = self.restorable_source(principal, key)?;
+        ExpectedVersion::bind(expected, source.version)?;
+        let answer = record.map(|record| record.of_change(changed_source));
+        Ok(self.writer.on_behalf_of(principal).recording(answer).restore_source(source.id).await?)
+    }
+
+    /// Finds a source, deleted or not, that the caller may restore.
+    ///
+    /// # Errors
+    /// If the role is too low, the source does not exist, or the configuration file manages it.
+    pub fn restorable_source(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
         Operation::ChangeSources.permit(principal.role)?;
         let source = self.read_source(principal, key).or_else(|_| self.read_deleted_source(principal, key))?;
         changeable(&source)?;
-        ExpectedVersion::bind(expected, source.version)?;
-        Ok(self.writer.on_behalf_of(principal).restore_source(source.id).await?)
+        Ok(source)
     }
 
     /// Lists the requests that a source rejected since the start of the server, newest first, at most `limit`.

@@ -40,7 +40,7 @@ async fn each_operation_on_tenant_resources_refuses_a_lesser_role() {
             (ChangeSources, service.may_change_source(by, source).err()),
             (ChangeSources, service.patch_source(by, source, none(), None).await.err()),
             (ChangeSources, service.delete_source(by, source, None).await.err()),
-            (ChangeSources, service.restore_source(by, source, None).await.err()),
+            (ChangeSources, service.restore_source(by, source, None, None).await.err()),
             (ChangeSources, service.draft_source_secret(by, source, none(), None).err()),
             (ChangeSources, service.draft_source_token(by, source, none(), None).err()),
             (ReadEventTypes, service.read_event_type(by, event_type).err()),

@@ -14,7 +14,9 @@ use serde_json::value::RawValue;
 
 use super::{auth, tls};
 use crate::filter::{EventField, Filter};
-use crate::model::{BreakerSettings, HIDDEN, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus};
+use crate::model::{
+    BreakerSettings, EndpointPause, HIDDEN, PauseReason, RetryOn, RetryPolicy, Secret, Timestamp, WebhookStatus,
+};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::signature::standard::{PRIVATE_PREFIX, SECRET_PREFIX};
 
@@ -34,6 +36,11 @@ pub struct WebhookDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     status: WebhookStatus,
+    /// The endpoint's responses or the circuit breaker hold deliveries back until this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_reason: Option<PauseReason>,
     active: bool,
     is_active: bool,
     events: Vec<String>,
@@ -68,14 +75,14 @@ pub struct WebhookDocument<'a> {
     /// The key that receivers verify signatures with, if it is not the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<Cow<'a, str>>,
-    /// Until this time the previous secret signs too.
+    /// Until this time a previous secret signs too.
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_ends_at: Option<Timestamp>,
 }
 
 impl<'a> WebhookDocument<'a> {
     /// Creates the document of a webhook. `default_retry` is the policy of webhooks without a retry policy of their
-    /// own.
+    /// own. The document says nothing about a pause of the endpoint, see [`Self::with_pause`].
     pub fn of(webhook: &'a Webhook, default_retry: &'a RetryPolicy) -> Self {
         let WebhookSettings {
             tenant,
@@ -115,6 +122,8 @@ impl<'a> WebhookDocument<'a> {
             url: &endpoint.url,
             description: description.as_deref(),
             status: *status,
+            paused_until: None,
+            pause_reason: None,
             active,
             is_active: active,
             events: events.iter().map(ToString::to_string).collect(),
@@ -139,8 +148,14 @@ impl<'a> WebhookDocument<'a> {
             updated_at: webhook.updated_at,
             secret_hint: hint(&keys.current.secret),
             public_key: keys.current.public_key(),
-            previous_secret_ends_at: keys.previous.as_ref().map(|(_, until)| *until),
+            previous_secret_ends_at: keys.previous.iter().map(|(_, until)| *until).max(),
         }
+    }
+
+    /// Adds the pause of the endpoint, whose end is a time of the wall clock.
+    pub fn with_pause(self, pause: Option<EndpointPause>) -> Self {
+        let (paused_until, pause_reason) = pause.map(|pause| (pause.until, pause.reason)).unzip();
+        Self { paused_until, pause_reason, ..self }
     }
 }
 

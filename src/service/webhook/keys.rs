@@ -53,7 +53,7 @@ pub(super) fn keys(fields: &mut DocumentFields, current: Option<&Webhook>, profi
     }
     let wanted = new_secret(fields)?;
     match wanted.key(profile) {
-        Ok(key) => Some(SigningKeys { current: Arc::new(key), previous: None }),
+        Ok(key) => Some(SigningKeys { current: Arc::new(key), previous: Vec::new() }),
         Err((field, error)) => {
             fields.wrong(field, error.to_string());
             None
@@ -72,7 +72,7 @@ fn kept(fields: &mut DocumentFields, current: &Webhook, profile: &Profile) -> Op
             let other = |(key, until): &(Arc<SigningKey>, Timestamp)| {
                 (Arc::new(profile.stored_key(key.secret.clone())), *until)
             };
-            Some(SigningKeys { current: Arc::new(key), previous: current.keys.previous.as_ref().map(other) })
+            Some(SigningKeys { current: Arc::new(key), previous: current.keys.previous.iter().map(other).collect() })
         }
         Err(error) => {
             let detail = format!(

@@ -8,7 +8,7 @@ use super::preview::WebhookPreview;
 use super::settings::{Purpose, SettingsContext, read};
 use super::{type_warnings, unknown_types};
 use crate::limits::CHANGE_ATTEMPTS_MAX;
-use crate::model::{Principal, WebhookStatus};
+use crate::model::{EndpointPause, EndpointState, Principal, Timestamp, WebhookStatus};
 use crate::outbound::{Webhook, WebhookSettings};
 use crate::registry::ChangeError;
 use crate::service::stored_response::changed_webhook;
@@ -28,6 +28,15 @@ pub struct SavedWebhook {
     pub webhook: Arc<Webhook>,
     /// Warnings about settings that are valid but probably not intended.
     pub warnings: Vec<String>,
+}
+
+/// Options of a change of a webhook.
+#[derive(Debug, Default)]
+struct ChangeOptions {
+    /// Whether the change also ends the pause of the endpoint.
+    lifts_pause: bool,
+    /// Stores the response for repeated requests, also if nothing changes.
+    record: Option<ResponseRecorder<SavedWebhook>>,
 }
 
 impl Service {
@@ -77,6 +86,15 @@ impl Service {
     pub fn read_webhook(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<Arc<Webhook>, Error> {
         Operation::ReadWebhook.permit(principal.role)?;
         self.live_webhook(principal, of)
+    }
+
+    /// Checks whether a webhook exists for the caller, who may change it.
+    ///
+    /// # Errors
+    /// If the role is too low, or the webhook does not exist for the caller.
+    pub fn may_change_webhook(&self, principal: &Principal, of: WebhookRef<'_>) -> Result<(), Error> {
+        Operation::ChangeWebhook.permit(principal.role)?;
+        self.live_webhook(principal, of).map(drop)
     }
 
     /// Replaces a webhook. Fields that the document omits return to their defaults, except secret, status, owner and
@@ -156,6 +174,8 @@ impl Service {
 
     /// Pauses a webhook: its deliveries wait. A paused webhook is not changed.
     ///
+    /// `record` stores the response for repeated requests.
+    ///
     /// # Errors
     /// If the role is too low, the webhook is neither active nor paused, does not exist, or its version is not the
     /// expected one.
@@ -164,6 +184,7 @@ impl Service {
         principal: &Principal,
         of: WebhookRef<'_>,
         expected: Option<&ExpectedVersion>,
+        record: Option<ResponseRecorder<SavedWebhook>>,
     ) -> Result<SavedWebhook, Error> {
         let pause = |webhook: &Webhook| match webhook.status {
             WebhookStatus::Active => {
@@ -174,10 +195,13 @@ impl Service {
                 Err(Error::new(ErrorKind::Conflict, "only an active webhook can be paused; resume it first"))
             }
         };
-        self.change_webhook(principal, of, expected, pause).await
+        let how = ChangeOptions { lifts_pause: false, record };
+        self.change_webhook_with(principal, of, expected, pause, how).await
     }
 
-    /// Makes a webhook active, whatever its status was.
+    /// Makes a webhook active, whatever its status was, and ends the pause and the circuit breaker of its endpoint.
+    ///
+    /// `record` stores the response for repeated requests.
     ///
     /// # Errors
     /// If the role is too low, the webhook does not exist, or its version is not the expected one.
@@ -186,12 +210,29 @@ impl Service {
         principal: &Principal,
         of: WebhookRef<'_>,
         expected: Option<&ExpectedVersion>,
+        record: Option<ResponseRecorder<SavedWebhook>>,
     ) -> Result<SavedWebhook, Error> {
         let resume = |webhook: &Webhook| {
-            let stays = webhook.status == WebhookStatus::Active;
+            let stays = webhook.status == WebhookStatus::Active && self.endpoint_state(webhook).is_none();
             Ok((!stays).then(|| WebhookSettings { status: WebhookStatus::Active, ..webhook.settings.clone() }))
         };
-        self.change_webhook(principal, of, expected, resume).await
+        let how = ChangeOptions { lifts_pause: true, record };
+        self.change_webhook_with(principal, of, expected, resume, how).await
+    }
+
+    /// The state of a webhook's endpoint. `None`: neither paused nor failing.
+    pub(in crate::service) fn endpoint_state(&self, webhook: &Webhook) -> Option<EndpointState> {
+        let state = self.statistics.endpoint_state(webhook.no)?;
+        (state.address_version == webhook.address_version).then_some(state)
+    }
+
+    /// The pause of a webhook's endpoint, with its end by the wall clock.
+    pub fn pause_of(&self, webhook: &Webhook) -> Option<EndpointPause> {
+        let (now, steady) = (self.clock.now().as_millis(), self.clock.steady().as_millis());
+        let pause = self.endpoint_state(webhook)?.pause_at(Timestamp::from_millis(steady))?;
+        // Two clocks that agree are read one after the other.
+        let offset = Some(now - steady).filter(|offset| offset.abs() > 5).unwrap_or_default();
+        Some(EndpointPause { until: Timestamp::from_millis(pause.until.as_millis().saturating_add(offset)), ..pause })
     }
 
     /// Changes a webhook. `change` returns the new settings, or `None` for no change. After a concurrent change the
@@ -203,17 +244,36 @@ impl Service {
         expected: Option<&ExpectedVersion>,
         change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
     ) -> Result<SavedWebhook, Error> {
+        self.change_webhook_with(principal, of, expected, change, ChangeOptions::default()).await
+    }
+
+    /// Like [`Self::change_webhook`], with options.
+    async fn change_webhook_with(
+        &self,
+        principal: &Principal,
+        of: WebhookRef<'_>,
+        expected: Option<&ExpectedVersion>,
+        change: impl Fn(&Webhook) -> Result<Option<WebhookSettings>, Error>,
+        ChangeOptions { lifts_pause, record }: ChangeOptions,
+    ) -> Result<SavedWebhook, Error> {
         Operation::ChangeWebhook.permit(principal.role)?;
         for _ in 0..CHANGE_ATTEMPTS_MAX {
             let webhook = self.live_webhook(principal, of)?;
             // An invalid request is refused before its precondition is checked (RFC 9110, section 13.2.1).
             let settings = change(&webhook)?;
             ExpectedVersion::bind(expected, webhook.version)?;
+            let (no, version) = (webhook.no, webhook.version);
+            let warned = type_warnings(&self.registry.load(), &webhook);
+            let answer = record.clone().map(|record| {
+                record.of_change(move |changed| Some(written(changed_webhook(changed)?, warned.clone())))
+            });
+            let is_recorded = answer.is_some();
+            let writer = self.writer.on_behalf_of(principal).recording(answer);
             let changed = match settings {
+                None if is_recorded => writer.keep(no, version).await,
                 None => Ok(webhook),
-                Some(settings) => {
-                    self.writer.on_behalf_of(principal).replace(webhook.no, webhook.version, settings).await
-                }
+                Some(settings) if lifts_pause => writer.resume(no, version, settings).await,
+                Some(settings) => writer.replace(no, version, settings).await,
             };
             match changed {
                 Err(ChangeError::Changed) => {}

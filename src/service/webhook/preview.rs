@@ -28,11 +28,12 @@ impl WebhookPreview {
     ) -> Result<Self, Error> {
         let new = if let Some(old) = old {
             let (created_at, updated_at) = (old.created_at, old.updated_at);
-            Webhook { no: old.no, id: old.id, settings, created_at, updated_at, version: old.version }
+            let (version, address_version) = (old.version, old.address_version);
+            Webhook { no: old.no, id: old.id, settings, created_at, updated_at, version, address_version }
         } else {
             let (created_at, updated_at) = (Timestamp::default(), Timestamp::default());
             let (no, id) = (WebhookNo(u32::MAX), WebhookId::from_u128(0));
-            Webhook { no, id, settings, created_at, updated_at, version: 0 }
+            Webhook { no, id, settings, created_at, updated_at, version: 0, address_version: 0 }
         };
         let mut document = fields(&new, default_retry)?;
         let changed = if let Some(old) = old {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::keys::new_secret;
-use crate::limits::{CHANGE_ATTEMPTS_MAX, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
+use crate::limits::{CHANGE_ATTEMPTS_MAX, PREVIOUS_SECRETS_MAX, SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Principal, Secret, Timestamp, WebhookNo};
 use crate::outbound::{SigningKeys, Webhook, WebhookSettings};
 use crate::registry::ChangeError;
@@ -67,8 +67,8 @@ impl Service {
         Ok(SecretDraft { of: webhook.no, secret: key.secret, overlap, version, by: principal.clone() })
     }
 
-    /// Activates a new secret. The previous secret signs beside it until the overlap ends. A still older secret ends
-    /// now.
+    /// Activates a new secret. The present secret signs beside it until the overlap ends, and older secrets until their own
+    /// ends. Without an overlap all of them end now.
     ///
     /// `record` stores the response for repeated requests.
     ///
@@ -100,7 +100,10 @@ impl Service {
 fn replaced(webhook: &Webhook, secret: &Secret, overlap: Duration, now: Timestamp) -> Result<WebhookSettings, Error> {
     let key = webhook.profile.key(secret.clone());
     let key = key.map_err(|error| Error::new(ErrorKind::Conflict, error.to_string()))?;
-    let previous = (!overlap.is_zero()).then(|| (Arc::clone(&webhook.keys.current), now.plus(overlap)));
+    let present = (Arc::clone(&webhook.keys.current), now.plus(overlap));
+    let older = webhook.keys.previous.iter().filter(|(older, until)| now < *until && older.secret != *secret).cloned();
+    let kept = if overlap.is_zero() { 0 } else { PREVIOUS_SECRETS_MAX };
+    let previous = std::iter::once(present).chain(older).take(kept).collect();
     let keys = SigningKeys { current: Arc::new(key), previous };
     Ok(WebhookSettings { keys, ..webhook.settings.clone() })
 }

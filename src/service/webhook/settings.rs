@@ -35,7 +35,7 @@ const ALLOWED: &str = "url, uid, events, filters, workspace_id, secret, name, de
 const READ_ONLY: [&str; 5] = ["id", "created_at", "secret_hint", "public_key", "previous_secret_ends_at"];
 /// Fields that a client may send back and that may have changed meanwhile. A client that must detect changes uses
 /// `If-Match`.
-const IGNORED: [&str; 3] = ["updated_at", "subscription_count", "warnings"];
+const IGNORED: [&str; 5] = ["updated_at", "subscription_count", "warnings", "paused_until", "pause_reason"];
 
 /// What a document is for.
 #[derive(Debug, Clone, Copy)]

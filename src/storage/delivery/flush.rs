@@ -9,7 +9,7 @@ use super::{
     Attempts, Downtimes, HourlyStats, Job, NewDeadLetter, RetryResult, WebhookBacklog, WebhookFailureState,
     WebhookStats,
 };
-use crate::model::{DeadReason, DeliveryId, EventId, Timestamp, WebhookNo, Webhooks};
+use crate::model::{DeadReason, DeliveryId, EndpointState, EventId, Timestamp, WebhookNo, Webhooks};
 use crate::storage::delivery::Hour;
 use crate::storage::{IdempotencyKey, NewStoredResponse, NumberedResponse};
 
@@ -54,6 +54,8 @@ pub struct Flush {
     pub hourly_stats: Option<HourlyStatsUpdate>,
     /// The failure states that changed. `None` deletes the state of a healthy webhook.
     pub webhook_health: Vec<(WebhookNo, Option<WebhookFailureState>)>,
+    /// The states of endpoints that changed. `None` deletes a row.
+    pub endpoint_states: Vec<(WebhookNo, Option<EndpointState>)>,
     /// Operational events to add to the outbox. They wait there for the log.
     pub outbox: Vec<Box<[u8]>>,
     /// The row number of the first event in `outbox`.
@@ -318,6 +320,7 @@ impl Flush {
         self.stats.clear();
         self.hourly_stats = None;
         self.webhook_health.clear();
+        self.endpoint_states.clear();
         self.outbox.clear();
         self.admitted = None;
         self.responses.clear();

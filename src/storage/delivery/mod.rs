@@ -11,6 +11,7 @@ mod attempts;
 mod checkpoint;
 mod dead_letter;
 mod downtime;
+mod endpoint_state;
 mod error;
 mod flush;
 mod hourly_stats;
@@ -52,7 +53,7 @@ pub use rows::{BacklogRow, RefillKind, RefillReply, RefillRequest, RetryResult, 
 pub use stats::WebhookStats;
 pub use webhook_health::WebhookFailureState;
 
-use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, DeliveryId, EndpointState, EventId, Timestamp, WebhookNo};
 use crate::storage::StoredResponse;
 use rows::PendingRow;
 
@@ -182,6 +183,8 @@ pub struct LoadedState {
     pub hourly_stats_number: u64,
     /// The webhooks that are failing or disabled.
     pub webhook_health: Vec<(WebhookNo, WebhookFailureState)>,
+    /// The endpoints that are paused or failing.
+    pub endpoint_states: Vec<(WebhookNo, EndpointState)>,
     /// The state of the outbox.
     pub outbox: Outbox,
 }

@@ -60,6 +60,8 @@ pub enum RegistryRecord {
 /// A row to write or delete.
 #[derive(Debug)]
 pub enum RegistryRow {
+    /// Writes the last version that was given.
+    LastVersion(u64),
     /// Writes a webhook.
     Webhook(Box<WebhookRecord>),
     /// Deletes a webhook and writes its tombstone.
@@ -104,6 +106,9 @@ pub trait RegistryStore: Send + 'static {
 
     /// Returns the id of the newest entry of the audit log, or 0 if it is empty.
     fn last_audit(&self) -> Result<u128, RegistryStoreError>;
+
+    /// Returns the last version that was given. `None` for a file of a program that stored none.
+    fn last_version(&self) -> Result<Option<u64>, RegistryStoreError>;
 
     /// Returns the entries of the audit log that match a query.
     fn audit(&self, query: &AuditQuery) -> Result<AuditPage, RegistryStoreError>;

@@ -31,6 +31,10 @@ const TENANTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("ten
 /// The key is tenant and name.
 const EVENT_TYPES: TableDefinition<'static, (&str, &str), &[u8]> = TableDefinition::new("event_types");
 const AUDIT: TableDefinition<'static, u128, &[u8]> = TableDefinition::new("audit");
+/// Single numbers, by name.
+const NUMBERS: TableDefinition<'static, &str, u64> = TableDefinition::new("numbers");
+/// The key of the last version in [`NUMBERS`].
+const LAST_VERSION: &str = "last_version";
 const FILE: &str = "registry.redb";
 
 /// The registry store in registry.redb.
@@ -99,6 +103,10 @@ impl RedbRegistry {
             for row in rows {
                 match row {
                     RegistryRow::StoredResponse(answer, at) => ResponseTables::open(&write)?.put(answer, *at)?,
+                    RegistryRow::LastVersion(last) => {
+                        let mut numbers = write.open_table(NUMBERS).map_err(FileError::from)?;
+                        numbers.insert(LAST_VERSION, last).map_err(FileError::from)?;
+                    }
                     row => tables.put(row, &self.vault)?,
                 }
             }
@@ -135,6 +143,13 @@ impl RegistryStore for RedbRegistry {
         let Some(table) = table(&read, AUDIT)? else { return Ok(0) };
         let last = table.last().map_err(FileError::from)?;
         Ok(last.map_or(0, |(id, _)| id.value()))
+    }
+
+    fn last_version(&self) -> Result<Option<u64>, RegistryStoreError> {
+        let read = self.file.begin_read()?;
+        let Some(numbers) = table(&read, NUMBERS)? else { return Ok(None) };
+        let last = numbers.get(LAST_VERSION).map_err(FileError::from)?;
+        Ok(last.map(|last| last.value()))
     }
 
     fn audit(&self, query: &AuditQuery) -> Result<AuditPage, RegistryStoreError> {
@@ -219,8 +234,8 @@ impl<'t> RegistryTables<'t> {
                 self.event_types.insert((&*record.tenant, &*record.name), &*bytes).map(drop)
             }
             RegistryRow::DeletedEventType(tenant, name) => self.event_types.remove((&**tenant, &**name)).map(drop),
-            // The answer has tables of its own.
-            RegistryRow::StoredResponse(..) => Ok(()),
+            // They have tables of their own.
+            RegistryRow::StoredResponse(..) | RegistryRow::LastVersion(_) => Ok(()),
             RegistryRow::Audit(entry) => {
                 let bytes = audit::encode(entry)?;
                 self.audit.insert(entry.id.as_u128(), &*bytes).map_err(FileError::from)?;

@@ -35,7 +35,9 @@ fn webhook(no: u32) -> WebhookRecord {
         workspace_id: None,
         profile: "standard".into(),
         secret: Secret::new("whsec_0"),
-        previous: Some((Secret::new("whsec_1"), Timestamp::from_millis(9))),
+        previous: [("whsec_1", 9), ("whsec_0", 7), ("whsec_2", 8)]
+            .map(|(text, until)| (Secret::new(text), Timestamp::from_millis(until)))
+            .into(),
         retry_policy: None,
         retry_on: RetryOn::ALL,
         timeout: None,
@@ -53,6 +55,7 @@ fn webhook(no: u32) -> WebhookRecord {
         created_at: Timestamp::from_millis(1),
         updated_at: Timestamp::from_millis(2),
         version: 3,
+        address_version: 2,
     }
 }
 

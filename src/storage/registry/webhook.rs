@@ -50,8 +50,8 @@ pub struct WebhookRecord {
     pub profile: Box<str>,
     /// The signing secret.
     pub secret: Secret,
-    /// The previous signing secret, and until when it also signs.
-    pub previous: Option<(Secret, Timestamp)>,
+    /// The previous signing secrets, and until when they also sign. The newest is first.
+    pub previous: Vec<(Secret, Timestamp)>,
     /// The retry policy, if the webhook has its own.
     pub retry_policy: Option<RetryPolicy>,
     /// The failures that are retried.
@@ -86,6 +86,8 @@ pub struct WebhookRecord {
     pub updated_at: Timestamp,
     /// The version. Increases with each change.
     pub version: u64,
+    /// The version at which the URL was set, or the webhook was resumed.
+    pub address_version: u64,
 }
 
 /// A subscription of a webhook as it is stored.
@@ -174,6 +176,8 @@ struct Row<'a> {
     created_ms: i64,
     updated_ms: i64,
     version: u64,
+    #[serde(default)]
+    address_version: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -199,6 +203,9 @@ struct SealedWebhook<'a> {
     secret: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     previous: Option<(Cow<'a, str>, i64)>,
+    /// The previous secrets before `previous`. An older program drops them.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    older: Vec<(Cow<'a, str>, i64)>,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -230,9 +237,11 @@ versioned!(Row<'_>, RemovedRow<'_>);
 pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, serde_json::Error> {
     // Header values come from JSON, so they are text and the lossy conversion changes nothing.
     let headers = &webhook.headers;
+    let mut previous = webhook.previous.iter().map(|(secret, until)| (secret.reveal().into(), until.as_millis()));
     let sealed = SealedWebhook {
         secret: webhook.secret.reveal().into(),
-        previous: webhook.previous.as_ref().map(|(secret, until)| (secret.reveal().into(), until.as_millis())),
+        previous: previous.next(),
+        older: previous.collect(),
         headers: headers.iter().map(|(n, v)| (n.as_str().into(), String::from_utf8_lossy(v.as_bytes()))).collect(),
         auth: webhook.auth.as_ref().map(AuthRow::of),
         tls: webhook.tls.as_ref().map(TlsRow::of),
@@ -267,6 +276,7 @@ pub(super) fn encode(webhook: &WebhookRecord, vault: &Vault) -> Result<Vec<u8>, 
         created_ms: webhook.created_at.as_millis(),
         updated_ms: webhook.updated_at.as_millis(),
         version: webhook.version,
+        address_version: webhook.address_version,
     })
 }
 
@@ -276,7 +286,7 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
     let sealed = BASE64.decode(row.sealed.as_bytes()).map_err(damaged)?;
     let plain = vault.decrypt(&sealing_context(no, id), &sealed)?;
     let sealed: SealedWebhook<'_> = serde_json::from_slice(&plain).map_err(damaged)?;
-    let previous = sealed.previous.as_ref();
+    let previous = sealed.previous.iter().chain(&sealed.older);
     Ok(WebhookRecord {
         no,
         id,
@@ -289,7 +299,7 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
         workspace_id: row.workspace_id.map(Into::into),
         profile: row.profile.as_deref().unwrap_or(Profile::STANDARD).into(),
         secret: Secret::new(&*sealed.secret),
-        previous: previous.map(|(text, until)| (Secret::new(&**text), Timestamp::from_millis(*until))),
+        previous: previous.map(|(text, until)| (Secret::new(&**text), Timestamp::from_millis(*until))).collect(),
         retry_policy: row.retry.map(RetryRow::policy),
         retry_on: row.retry_on.unwrap_or(RetryOn::ALL),
         timeout: row.timeout_ms.map(Duration::from_millis),
@@ -308,6 +318,7 @@ pub(super) fn decode(no: WebhookNo, bytes: &[u8], vault: &Vault) -> Result<Webho
         created_at: Timestamp::from_millis(row.created_ms),
         updated_at: Timestamp::from_millis(row.updated_ms),
         version: row.version,
+        address_version: row.address_version,
     })
 }
 

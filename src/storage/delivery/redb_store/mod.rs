@@ -37,7 +37,7 @@ use crate::storage::format::STATE_FILE;
 use dead_letters::DeadLetterTables;
 use history::HistoryWriter;
 use pending::PendingTables;
-use table::{HISTORY, HOURLY_STATS, JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
+use table::{ENDPOINT_STATES, HISTORY, HOURLY_STATS, JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
 
 /// The key of the checkpoint in [`META`].
 const CHECKPOINT: &str = "checkpoint";
@@ -123,6 +123,7 @@ impl DeliveryStore for RedbDeliveryStore {
                 stats: load_stats(txn)?,
                 hourly_stats_number: hourly_stats::number(txn)?,
                 webhook_health: read::load_webhook_health(txn)?,
+                endpoint_states: read::load_endpoint_states(txn)?,
                 outbox: write::load_outbox(txn)?,
             };
             Ok((checkpoint, loaded))
@@ -174,7 +175,7 @@ fn load_stats(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, WebhookStats)>, E
 
 fn make_tables(state: &RedbFile, two_phase: bool) -> Result<(), Error> {
     // If the table that was added last exists, all tables exist. A file of an earlier program lacks some.
-    let made = state.read(|txn| match txn.open_table(OUTBOX) {
+    let made = state.read(|txn| match txn.open_table(ENDPOINT_STATES) {
         Ok(_) => Ok(true),
         Err(TableError::TableDoesNotExist(_)) => Ok(false),
         Err(error) => Err(error.into()),
@@ -187,6 +188,7 @@ fn make_tables(state: &RedbFile, two_phase: bool) -> Result<(), Error> {
     drop((txn.open_table(JOBS)?, txn.open_table(WIDE)?, txn.open_table(STATS)?));
     drop((txn.open_table(HISTORY)?, txn.open_table(META)?));
     drop((txn.open_table(HOURLY_STATS)?, txn.open_table(WEBHOOK_HEALTH)?, txn.open_table(OUTBOX)?));
+    drop(txn.open_table(ENDPOINT_STATES)?);
     txn.commit()?;
     Ok(())
 }

@@ -9,12 +9,14 @@ use redb::{Error, ReadTransaction, ReadableTableMetadata};
 use super::history::HistoryFiles;
 use super::pending::{self, between};
 use super::table::{
-    DEAD, DUE, DeliveryKey, HISTORY, HOURLY_STATS, JOBS, OUTBOX, PENDING, STATS, WEBHOOK_HEALTH, WIDE, key,
+    DEAD, DUE, DeliveryKey, ENDPOINT_STATES, HISTORY, HOURLY_STATS, JOBS, OUTBOX, PENDING, STATS, WEBHOOK_HEALTH, WIDE,
+    key,
 };
 use super::{hourly_stats, jobs, list, refill};
-use crate::model::{Attempt, DeliveryId, EventId, Timestamp, WebhookNo};
+use crate::model::{Attempt, DeliveryId, EndpointState, EventId, Timestamp, WebhookNo};
 use crate::storage::delivery::checkpoint::decode_webhooks;
 use crate::storage::delivery::dead_letter::is_expired;
+use crate::storage::delivery::endpoint_state;
 use crate::storage::delivery::rows::PendingRow;
 use crate::storage::delivery::{
     DeadLetterRecord, DeliveryPage, DeliveryQuery, DeliveryReader, DeliveryRecord, Hour, HourlyStatsRow, Job, JobKind,
@@ -243,4 +245,15 @@ pub(super) fn load_webhook_health(txn: &ReadTransaction) -> Result<Vec<(WebhookN
         Ok((WebhookNo(no.value()), WebhookFailureState::decode(row.value())))
     });
     health.collect()
+}
+
+/// Returns the state of every endpoint that has one.
+pub(super) fn load_endpoint_states(txn: &ReadTransaction) -> Result<Vec<(WebhookNo, EndpointState)>, Error> {
+    use redb::ReadableTable;
+    let table = txn.open_table(ENDPOINT_STATES)?;
+    let states = table.iter()?.map(|entry| {
+        let (no, row) = entry?;
+        Ok(endpoint_state::decode(row.value()).map(|state| (WebhookNo(no.value()), state)))
+    });
+    states.filter_map(Result::transpose).collect()
 }

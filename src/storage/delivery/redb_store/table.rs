@@ -33,6 +33,8 @@ pub(super) const HISTORY: TableDefinition<u64, &[u8; 40]> = TableDefinition::new
 pub(super) const HOURLY_STATS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("hours");
 /// Webhook → its failure state. See [`super::super::webhook_health`].
 pub(super) const WEBHOOK_HEALTH: TableDefinition<u32, u8> = TableDefinition::new("watch");
+/// Webhook → the state of its endpoint. See [`super::super::endpoint_state`].
+pub(super) const ENDPOINT_STATES: TableDefinition<u32, &[u8]> = TableDefinition::new("endpoints");
 /// Row number → an operational event that is not in the log yet. See [`super::write`].
 pub(super) const OUTBOX: TableDefinition<u64, &[u8]> = TableDefinition::new("outbox");
 /// The checkpoint, the high-water marks and other single values, by name.

@@ -5,10 +5,11 @@ use redb::{Error, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTr
 use super::dead_letters::DeadLetterTables;
 use super::history::HistoryFiles;
 use super::pending::PendingTables;
-use super::table::{JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
+use super::table::{ENDPOINT_STATES, JOBS, META, OUTBOX, STATS, WEBHOOK_HEALTH, WIDE};
 use super::{CHECKPOINT, DOWNTIMES, MARKS, hourly_stats, jobs};
 use crate::model::{DeliveryId, Timestamp};
 use crate::storage::delivery::checkpoint::encode_webhooks;
+use crate::storage::delivery::endpoint_state;
 use crate::storage::delivery::rows::PendingRow;
 use crate::storage::delivery::{
     ChangeKind, Flush, Flushed, HighWaterMarks, Job, NewDeadLetter, Outbox, RetryResult, RowChange, WebhookBacklog,
@@ -44,6 +45,15 @@ pub(super) fn apply(txn: &WriteTransaction, files: &HistoryFiles, flush: &Flush)
             match health {
                 None => drop(table.remove(webhook.0)?),
                 Some(health) => drop(table.insert(webhook.0, health.encode())?),
+            }
+        }
+    }
+    if !flush.endpoint_states.is_empty() {
+        let mut table = txn.open_table(ENDPOINT_STATES)?;
+        for (webhook, state) in &flush.endpoint_states {
+            match state {
+                None => drop(table.remove(webhook.0)?),
+                Some(state) => drop(table.insert(webhook.0, endpoint_state::encode(state).as_slice())?),
             }
         }
     }
