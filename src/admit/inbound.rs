@@ -17,7 +17,6 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use super::event_type;
-use super::external_calls::ExternalCallError;
 use super::publish::{refused, unavailable};
 use super::refusal::{InboundRefusal, bad_signature, call_failed, unknown_token};
 use super::worker::{Exchange, Worker};
@@ -33,7 +32,7 @@ use crate::inbound::source::{
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::model::{InboundInfo, Timestamp, header, path};
-use crate::signature::{Certificate, RequestParts, VerifyError};
+use crate::signature::RequestParts;
 
 /// A request of a source, without its body.
 #[derive(Clone, Copy)]
@@ -119,21 +118,24 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<(Response, InboundOutcome), InboundRefusal> {
         let admit = &*self.admit;
         let content = self.check_before_body(inbound, source)?;
-        // The token of a partner is checked already. All other sources prove who they are by their bodies' signatures.
-        let owner = if source.is_partner() { BodyOwner::Tenant(Some(&source.tenant)) } else { exchange.peer() };
-        let mut body = exchange.body(BodyLimits::fixed(source.max_body_bytes), owner, admit).await?;
-        exchange.complete_at = Some(admit.clock.instant());
-        *received_body = body.bytes.clone();
-        let bytes = &*received_body;
         let now = admit.clock.now();
-        let request = RequestParts {
+        let mut request = RequestParts {
             method: inbound.parts.method.as_str(),
             url: &source.url,
             query: inbound.parts.uri.query(),
             path: inbound.path,
             headers: &inbound.parts.headers,
-            body: bytes,
+            body: &[],
         };
+        let is_verified = self.verify_head(exchange, source, &request, content).await?;
+        // The token of a partner is checked already. Sources that sign bodies prove who they are by their bodies only.
+        let is_known = is_verified || source.is_partner();
+        let owner = if is_known { BodyOwner::Tenant(Some(&source.tenant)) } else { exchange.peer() };
+        let mut body = exchange.body(BodyLimits::fixed(source.max_body_bytes), owner, admit).await?;
+        exchange.complete_at = Some(admit.clock.instant());
+        *received_body = body.bytes.clone();
+        let bytes = &*received_body;
+        request.body = bytes;
 
         if let Some(answer) = source.handshake(&request, false, now) {
             return self.answer_handshake(source, answer).await;
@@ -145,8 +147,10 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         if !source.accepts(content) {
             return Err(unsupported("this source does not take this media type").into());
         }
-        self.verify_inbound(source, &request).await?;
-        body.verified();
+        if !is_verified {
+            self.verify_inbound(source, &request).await?;
+            body.verified();
+        }
         if let Some(answer) = source.handshake(&request, true, now) {
             return self.answer_handshake(source, answer).await;
         }
@@ -197,25 +201,6 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         }
     }
 
-    async fn verify_inbound(&self, source: &Source, request: &RequestParts<'_>) -> Result<(), InboundRefusal> {
-        let checked = match source.recipe.scheme.certificate_url(request) {
-            Ok(None) => source.verify(request, None, self.admit.clock.now()),
-            Ok(Some(url)) => match self.certificate(source, &url).await {
-                Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
-                Err(ExternalCallError::Permanent(why)) => Err(VerifyError::Certificate(why)),
-                Err(error @ ExternalCallError::Temporary(_)) => return Err(call_failed(&error)),
-            },
-            Err(error) => Err(error),
-        };
-        checked.map_err(|error| {
-            if !matches!(error, VerifyError::Mismatch) {
-                // Every failure costs as much work as a wrong signature.
-                dummy_mac(request.body);
-            }
-            bad_signature(source, &error.to_string())
-        })
-    }
-
     /// Checks the body of a partner against the rules of the source. The body is JSON.
     async fn check_rules(&self, source: &Arc<Source>, body: &Bytes, now: Timestamp) -> Result<(), Problem> {
         let Some(rules) = &source.rules else { return Ok(()) };
@@ -227,13 +212,6 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             of.rules.as_ref().map_or(Ok(()), |rules| rules.check_text(text, now))
         };
         self.admit.run_check(&source.tenant, work, check).await?.map_err(Problem::invalid_body)
-    }
-
-    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, ExternalCallError> {
-        match source.extraction.certificate() {
-            Some(given) => Ok(Arc::clone(given)),
-            None => self.admit.external_calls.certificate(url).await,
-        }
     }
 
     /// Performs the effect of a handshake and returns its response.

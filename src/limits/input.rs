@@ -20,6 +20,12 @@ pub const JWT_LEEWAY: Duration = Duration::from_secs(60);
 pub const JWKS_KEYS_MAX: usize = 16;
 /// Bytes of `auth.jwks_file`. A key with its certificates has some KiB.
 pub const JWKS_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a token that a source's sender adds to its requests. Tokens of Microsoft have about 2 KiB.
+pub const JWT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the id of a published key.
+pub const KEY_ID_BYTES_MAX: usize = 128;
+/// Keys in a set that is fetched from a provider. Microsoft publishes about ten.
+pub const FETCHED_KEYS_MAX: usize = 64;
 /// Origins in `server.cors_origins`. The origin of each request is compared with all of them.
 pub const CORS_ORIGINS_MAX: usize = 64;
 /// Time that a browser may cache a CORS preflight response.

@@ -18,6 +18,8 @@ mod check;
 mod code;
 mod encoding;
 mod error;
+mod jwk;
+mod jwt;
 mod key;
 mod outbound_scheme;
 mod request_parts;
@@ -31,6 +33,8 @@ mod verify;
 
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
+pub use jwk::{JwksError, KeySet};
+pub use jwt::KeySetRequest;
 pub use key::VerifyingKey;
 pub use outbound_scheme::{OutboundKey, OutboundScheme, UnsignedDelivery};
 pub use request_parts::RequestParts;
@@ -39,7 +43,7 @@ pub use sign::{OutgoingRequest, SignError};
 pub use signing_key::{SigningKey, SigningKind};
 pub use value_location::{AmbiguousHeader, ValueLocation, ValueLocationError};
 
-pub use crate::model::{OneOrMany, RawScheme};
+pub use crate::model::{OneOrMany, RawJwt, RawScheme};
 
 #[cfg(test)]
 mod proptests;

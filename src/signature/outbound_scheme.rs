@@ -77,7 +77,7 @@ impl OutboundScheme {
         let scheme = Scheme::try_new(raw)?;
         let mut errors = Vec::new();
         let mut wrong = |field, detail: &str| errors.push(SchemeError { field, detail: detail.to_owned() });
-        if let Method::Code(_) | Method::None = scheme.method {
+        if let Method::Code(_) | Method::Jwt(_) | Method::None = scheme.method {
             wrong("scheme", "deliveries are signed by hmac, hash, ed25519, ecdsa-p256, token or basic");
         }
         let signature = match &scheme.sig[..] {

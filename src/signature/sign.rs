@@ -5,14 +5,15 @@ use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::code::{self, CodeScheme, twilio};
-use super::key::{VerifyingKeyKind, public_text};
+use super::jwt::JwtRules;
+use super::key::{VerifyingKeyKind, bytes, public_text};
 use super::scheme::Method;
 use super::signed_content::{ContentPart, SignedContentValues};
 use super::standard::PRIVATE_PREFIX;
@@ -52,7 +53,7 @@ pub enum SignError {
     #[error("nothing can be written to {0}")]
     UnwritableLocation(Box<str>),
     /// Only the provider has the key, which belongs to a certificate.
-    #[error("only the provider can sign with code:{0}, by its certificate")]
+    #[error("only the provider can sign with {0}, by a key of its own")]
     ProviderOnly(&'static str),
 }
 
@@ -88,6 +89,7 @@ impl Scheme {
             Method::None => return Ok(()),
             Method::Code(CodeScheme::Twilio) => return sign_twilio(secret, outgoing),
             Method::Code(which) => return Err(SignError::ProviderOnly(which.name())),
+            Method::Jwt(rules) => return self.sign_jwt(rules, secret, outgoing, time),
             _ => self.signer(secret)?,
         };
         let Some(each) = &self.each else { return self.sign_at("", &signer, outgoing, time) };
@@ -95,6 +97,22 @@ impl Scheme {
         let count = each.find(&outgoing.body).and_then(json::elements).map(|elements| elements.len());
         (0..count.filter(|count| *count > 0).ok_or_else(missing)?)
             .try_for_each(|index| self.sign_at(&format!("{each}/{index}"), &signer, outgoing, time))
+    }
+
+    fn sign_jwt(
+        &self,
+        rules: &JwtRules,
+        secret: &Secret,
+        outgoing: &mut OutgoingRequest,
+        time: Timestamp,
+    ) -> Result<(), SignError> {
+        let key = bytes(self.form, secret)?;
+        let token = rules.sign(&key, &outgoing.request(), time).ok_or(SignError::ProviderOnly("jwt"))?;
+        let location = self.sig.first().ok_or_else(|| SignError::UnwritableLocation("sig".into()))?;
+        let is_authorization =
+            matches!(location, ValueLocation::Header(names) if names.first() == Some(&AUTHORIZATION));
+        let value = if is_authorization { format!("Bearer {token}") } else { token };
+        put(outgoing, "", location, &value, false)
     }
 
     /// The secret that verifies the signatures of this secret: for an asymmetric scheme, the public key in the format

@@ -42,6 +42,7 @@ impl Scheme {
         let keys: VerifyingKeys<'k> = keys.into_iter().collect();
         match &self.method {
             Method::None => return Ok(()),
+            Method::Jwt(_) => return self.verify_by_key_set(keys, None, request, now),
             Method::Code(which) => {
                 let secrets: SmallVec<[&Secret; KEYS]> = keys.iter().map(|key| key.secret()).collect();
                 let tolerance =
@@ -88,6 +89,12 @@ impl Scheme {
             self.checked_time(request, &signature_values, now)?;
         }
         Ok(())
+    }
+
+    /// The value of the first location that has one: a token.
+    pub(super) fn token<'a>(&'a self, request: &RequestParts<'a>) -> Result<Cow<'a, str>, VerifyError> {
+        let values = self.signature_values(request)?;
+        values.into_iter().next().map(|(_, value)| value).ok_or_else(|| VerifyError::Missing(self.sig_place()))
     }
 
     /// The values at the locations of signatures.
@@ -268,7 +275,7 @@ fn any_fits(keys: &VerifyingKeys<'_>, parts: &[ContentPart<'_>], candidates: &[D
                     candidates.iter().filter(|candidate| public.verify(message, candidate.as_slice()).is_ok()).count();
                 Choice::from(u8::from(fits > 0))
             }
-            VerifyingKeyKind::Token(_) | VerifyingKeyKind::Text => Choice::from(0),
+            VerifyingKeyKind::Token(_) | VerifyingKeyKind::Jwt(_) | VerifyingKeyKind::Text => Choice::from(0),
         };
     }
     found

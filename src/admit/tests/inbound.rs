@@ -592,3 +592,66 @@ fn a_strict_catalogue_checks_events_of_partners_but_not_of_providers() {
     assert_eq!(code, 422, "{answer}");
     assert_eq!(served.fake.stored().len(), 1);
 }
+
+/// What the sender of a source proves by the head of its request is judged before the body is read.
+#[test]
+fn a_request_that_its_head_proves_is_refused_before_its_body() {
+    let sources = [
+        "name = \"static\"\nkind = \"token\"\nsecrets = [\"a-token-of-some-length\"]",
+        "name = \"pass\"\nkind = \"basic\"\nsecrets = [\"user:a-long-password\"]",
+        "name = \"jwt\"\nkind = \"custom\"\nsecrets = [\"a-secret-of-some-length\"]\n\
+         verify = { scheme = \"jwt\", sig = \"header:Authorization\", jwt = { alg = \"HS256\" } }",
+        "name = \"body\"\nkind = \"custom\"\nsecrets = [\"a-token-of-some-length\"]\n\
+         verify = { scheme = \"token\", sig = \"json:/token\" }",
+    ];
+    let sources = (1..).zip(sources).map(|(n, toml)| source(n, toml)).collect();
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    for (name, is_early) in [("static", true), ("pass", true), ("jwt", true), ("body", false)] {
+        // The body never comes.
+        let head = format!(
+            "POST /api/v1/webhooks/{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: no\r\n\
+             Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+        );
+        if is_early {
+            assert_eq!(status(&served.exchange(head.as_bytes())), 401, "{name}");
+        }
+        let answer = served.hook(&format!("/api/v1/webhooks/{name}"), "Authorization: no\r\n", "{\"token\":\"no\"}");
+        assert_eq!(answer.0, 401, "{name}");
+    }
+    let token = "Authorization: a-token-of-some-length\r\n";
+    assert_eq!(served.hook("/api/v1/webhooks/static", token, "{}").0, 202);
+    assert_eq!(served.hook("/api/v1/webhooks/body", "", "{\"token\":\"a-token-of-some-length\"}").0, 202);
+    assert_eq!(served.rejections(1)[0].reason, served.rejections(1)[1].reason);
+}
+
+#[test]
+fn published_keys_verify_a_token() {
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let base64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let keys =
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": base64(pair.public_key().as_ref()) }] });
+    let token = |claims: Value| {
+        let [head, claims] =
+            [json!({ "alg": "EdDSA", "kid": "k" }), claims].map(|part| base64(part.to_string().as_bytes()));
+        let signed = format!("{head}.{claims}");
+        format!("Authorization: Bearer {signed}.{}\r\n", base64(pair.sign(signed.as_bytes()).as_ref()))
+    };
+    let sources = vec![source(
+        1,
+        "name = \"cloud\"\nkind = \"custom\"\nverify = { scheme = \"jwt\", sig = \"header:Authorization\", \
+         jwt = { alg = \"EdDSA\", jwks = \"https://keys.example.com/a\", claims = { aud = \"me\" } } }",
+    )];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let good = token(json!({ "exp": 4_000_000_000_u64, "aud": "me" }));
+    let send = |headers: &str| served.hook("/api/v1/webhooks/cloud", headers, "{}").0;
+    assert_eq!(send(&good), 503, "no keys yet: the sender sends again");
+    *served.fake.external_calls.key_set.lock().unwrap() =
+        Some(Arc::new(KeySet::parse_published(&keys.to_string()).unwrap()));
+    assert_eq!(send(&good), 202);
+    assert_eq!(send(&token(json!({ "exp": 4_000_000_000_u64, "aud": "other" }))), 401);
+    assert_eq!(send("Authorization: Bearer a.b.c\r\n"), 401);
+    let calls = served.fake.external_calls.calls.lock().unwrap().clone();
+    assert_eq!(calls, vec!["keys https://keys.example.com/a"; 3], "what is no token asks for no keys");
+}

@@ -1,7 +1,7 @@
 //! Generates the pages of `docs/guides/providers/` from the provider table, so that they match the behavior of the program.
 
 use super::{DedupMode, RawRecipe, Recipe, recipes};
-use crate::signature::{OneOrMany, RawScheme};
+use crate::signature::{OneOrMany, RawJwt, RawScheme};
 
 /// A family of providers: one page of the guides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,7 @@ fn verified(scheme: &RawScheme) -> String {
         "basic" => {
             return format!("User and password in {at} (Basic). Nothing is signed: who learns them can send anything.");
         }
+        "jwt" => return format!("{}, in {at}", token_rules(scheme.jwt.as_ref())),
         "code:twilio" => {
             return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}");
         }
@@ -155,6 +156,29 @@ fn verified(scheme: &RawScheme) -> String {
         Some(_) => "; the secret is base64",
     };
     format!("{how} over {}{each}, in {at}{encoding}{several}{key}", template(signed))
+}
+
+/// Describes the rules of a token.
+fn token_rules(rules: Option<&RawJwt>) -> String {
+    let Some(rules) = rules else { return String::new() };
+    let alg: Vec<&str> = rules.alg.as_ref().map(OneOrMany::iter).into_iter().flatten().collect();
+    let mut text = format!("JSON Web Token ({})", alg.join(", "));
+    if let Some(jwks) = &rules.jwks {
+        text.push_str(&format!(" by a key of `{jwks}`"));
+    }
+    let claims = rules.claims.iter().map(|(name, wanted)| {
+        let wanted: Vec<String> = wanted.iter().map(|wanted| format!("`{wanted}`")).collect();
+        format!("`{name}` {}", wanted.join(" or "))
+    });
+    let claims: Vec<String> = claims.collect();
+    if !claims.is_empty() {
+        text.push_str(&format!(", with {}", claims.join(", ")));
+    }
+    match &rules.body_hash {
+        Some(claim) => text.push_str(&format!(", and the body's SHA-256 in `{claim}`")),
+        None => text.push_str(", which does not cover the body"),
+    }
+    text
 }
 
 /// The template of the signed content. A template that is longer than a line is split into its parts.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::*;
 use crate::inbound::source::id_and_topic;
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Certificate, RawScheme, RequestParts, ValueLocation, VerifyError};
+use crate::signature::{Certificate, RawJwt, RawScheme, RequestParts, ValueLocation, VerifyError};
 
 /// A request of the test data.
 #[derive(Deserialize)]
@@ -530,6 +530,7 @@ fn known_keys() -> Vec<String> {
         unit: some(),
         tolerance: Some(1),
         each: some(),
+        jwt: Some(RawJwt::default()),
         ..RawScheme::default()
     };
     let scheme = serde_json::to_value(scheme).unwrap();

@@ -16,7 +16,7 @@ use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
 use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
-use crate::signature::{AmbiguousHeader, Certificate, RequestParts, ValueLocation, VerifyError};
+use crate::signature::{AmbiguousHeader, Certificate, KeySet, KeySetRequest, RequestParts, ValueLocation, VerifyError};
 
 /// The bytes of memory for each byte of the settings as JSON: the settings themselves and their compiled forms.
 const BYTES_PER_WRITTEN_BYTE: usize = 8;
@@ -155,6 +155,36 @@ impl Source {
             .secrets_for(request, now)
             .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
         self.recipe.scheme.verify(secrets.iter().map(|secret| &secret.key), certificate, request, now)
+    }
+
+    /// Verifies a request whose token is verified by published keys, and by the secrets of the source.
+    ///
+    /// # Errors
+    /// As for [`Self::verify`].
+    pub fn verify_by_key_set(
+        &self,
+        request: &RequestParts<'_>,
+        published: Option<&KeySet>,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
+        let secrets = self
+            .secrets_for(request, now)
+            .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
+        self.recipe.scheme.verify_by_key_set(secrets.iter().map(|secret| &secret.key), published, request, now)
+    }
+
+    /// Where the public keys of a request are. Returns `None` if the secrets of the source verify it.
+    ///
+    /// # Errors
+    /// The reason why no published key could verify the request.
+    pub fn key_set(&self, request: &RequestParts<'_>) -> Result<Option<KeySetRequest>, VerifyError> {
+        if self.secrets.is_empty() { self.recipe.scheme.key_set(request) } else { Ok(None) }
+    }
+
+    /// Whether requests with this method can be verified before their body is read: by their head alone, and no handshake
+    /// comes before that.
+    pub fn is_verified_by_head(&self, method: &str) -> bool {
+        self.recipe.scheme.is_in_head() && self.recipe.handshake.is_none_or(|handshake| !handshake.precedes(method))
     }
 
     /// The response to a handshake. Called before the signature is verified with `is_signed` false, and after it with
