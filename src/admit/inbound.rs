@@ -12,9 +12,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
 
 use super::event_type;
 use super::publish::{refused, unavailable};
@@ -32,7 +32,7 @@ use crate::inbound::source::{
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::model::{InboundInfo, Timestamp, header, path};
-use crate::signature::RequestParts;
+use crate::signature::{RequestParts, is_multipart};
 
 /// A request of a source, without its body.
 #[derive(Clone, Copy)]
@@ -140,12 +140,13 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         if let Some(answer) = source.handshake(&request, false, now) {
             return self.answer_handshake(source, answer).await;
         }
-        if inbound.parts.method != Method::POST {
+        if !source.recipe.methods.contains(&inbound.parts.method) {
             dummy_mac(bytes);
-            return Err(bad_signature(source, "a GET that is no handshake of this source's"));
+            let reason = format!("a {} that is no handshake of this source's", inbound.parts.method);
+            return Err(bad_signature(source, &reason));
         }
         if !source.accepts(content) {
-            return Err(unsupported("this source does not take this media type").into());
+            return Err(unsupported(wrong_media_type(inbound.head.content_type())).into());
         }
         if !is_verified {
             self.verify_inbound(source, &request).await?;
@@ -192,12 +193,12 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
                 Problem::new(ProblemCode::RateLimited, "this source sends too fast").retry_after(wait)
             })?;
         }
-        let content = content(inbound.head)?;
+        let content = source.content_kind(content(inbound.head)?, inbound.head.content_type());
         // A handshake may have another media type than the events.
         if source.accepts(content) || source.recipe.handshake.is_some() {
             Ok(content)
         } else {
-            Err(unsupported("this source does not take this media type").into())
+            Err(unsupported(wrong_media_type(inbound.head.content_type())).into())
         }
     }
 
@@ -245,9 +246,11 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         body: &Bytes,
     ) -> impl Future<Output = IngestResult> + use<'a, D, S, M> {
         let headers = kept_headers(source, &inbound.parts.headers);
+        // The contents of files are not kept, so neither is the body that holds them.
+        let keeps_no_body = inbound.head.content_type().is_some_and(is_multipart);
         let (data, raw) = match &intake.data {
             EventData::Body(_) => (&body[..], None),
-            data => (data.text().as_bytes(), Some(&body[..])),
+            data => (data.text().as_bytes(), Some(&body[..]).filter(|_| !keeps_no_body)),
         };
         let external_id = intake.external_id();
         let of = (&*source.tenant, &*intake.event_type);
@@ -264,7 +267,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             hops,
             verified: source.is_verified(),
             inbound: Some(InboundInfo {
-                content_type: inbound.head.content_type(),
+                content_type: inbound.head.content_type().map(|kind| if keeps_no_body { header::JSON } else { kind }),
                 headers: &headers,
                 topic: intake.topic.as_deref(),
                 mapping: intake.mapping,
@@ -332,11 +335,23 @@ fn content(head: &RequestHead<'_>) -> Result<ContentKind, Problem> {
         ContentKind::Unspecified
     } else if essence.eq_ignore_ascii_case(header::FORM) {
         ContentKind::Form
+    } else if is_multipart(text) {
+        ContentKind::Multipart
     } else if essence.eq_ignore_ascii_case("text/plain") {
         ContentKind::Text
     } else {
         ContentKind::Other
     })
+}
+
+/// The explanation for a media type that a source does not take.
+fn wrong_media_type(content_type: Option<&str>) -> &'static str {
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence.ends_with("/xml") || essence.ends_with("+xml") {
+        "this source does not take XML; choose JSON as the format of the webhook at its sender"
+    } else {
+        "this source does not take this media type"
+    }
 }
 
 /// Whether the path after a source is valid as a topic or another name that a source may use.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper::Method;
-
 use super::external_calls::ExternalCallError;
 use super::refusal::{InboundRefusal, bad_signature, call_failed};
 use super::worker::{Exchange, Worker};
@@ -22,7 +20,8 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         request: &RequestParts<'_>,
         content: ContentKind,
     ) -> Result<bool, InboundRefusal> {
-        let is_event = request.method == Method::POST && source.accepts(content);
+        let is_event =
+            source.recipe.methods.iter().any(|method| method.as_str() == request.method) && source.accepts(content);
         if source.is_partner() || !is_event || !source.is_verified_by_head(request.method) {
             return Ok(false);
         }

@@ -45,6 +45,8 @@ pub const TEMPLATE_PARTS_MAX: usize = 1_024;
 /// Signatures in one request that are compared. A sender includes one for each valid secret: two or three during a
 /// rotation.
 pub const SIGNATURES_MAX: usize = 8;
+/// Headers that a request may list as signed (Contentful). Its own are fewer than ten; users may add some.
+pub const SIGNED_HEADERS_MAX: usize = 64;
 /// Minimum bytes of an HMAC key. A shorter key can be guessed.
 pub const HMAC_KEY_BYTES_MIN: usize = 8;
 /// Bytes of an HMAC key below which its owner gets a warning. (RFC 2104 recommends the length of the digest; few
@@ -101,6 +103,10 @@ pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
 pub const VIOLATION_CHARS_MAX: usize = 300;
 /// Fields of a form. A field uses far more memory than the three bytes that it may have in a body.
 pub const FORM_FIELDS_MAX: usize = 10_000;
+/// Parts of a multipart form: fields and files. Mail providers send some tens.
+pub const MULTIPART_PARTS_MAX: usize = 1_000;
+/// Bytes of the head of a part of a multipart form.
+pub const MULTIPART_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 // --- filter: what a filter may cost an event ------------------------------------------------------------------------
 

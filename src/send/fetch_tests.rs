@@ -30,6 +30,11 @@ fn fetcher(allow: &[&str], names: Names) -> Fetcher<Names> {
     Fetcher::new(guard(allow), tls_config(Some(&ca_file)).unwrap(), names)
 }
 
+#[expect(clippy::arc_with_non_send_sync, reason = "the names of the tests stay on one thread")]
+fn shared_fetcher() -> Arc<Fetcher<Names>> {
+    Arc::new(fetcher(LOOPBACK, Names::default()))
+}
+
 fn chain() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates/chain.pem")).unwrap()
 }
@@ -205,7 +210,7 @@ async fn only_https_urls_within_the_egress_rules_are_fetched() {
 }
 
 fn certificates() -> CertificateCache<Names> {
-    CertificateCache::new(Arc::new(fetcher(LOOPBACK, Names::default())), Clock::test(NOW))
+    CertificateCache::new(shared_fetcher(), Clock::test(NOW))
 }
 
 #[tokio::test(start_paused = true)]
@@ -384,13 +389,13 @@ fn set_of_keys(id: &str) -> Vec<u8> {
 async fn a_set_of_keys_is_fetched_again_for_a_new_key_but_not_for_every_invented_one() {
     local(async {
         let (at, count) = server(|n, _| set_of_keys(if n == 1 { "old" } else { "new" })).await;
-        let sets = KeyDocumentCache::<KeySet, _>::new(Arc::new(fetcher(LOOPBACK, Names::default())), Clock::test(NOW));
+        let sets = KeyDocumentCache::<KeySet, _>::new(shared_fetcher(), Clock::test(NOW));
         let address = url(at, "/keys");
         let ask = |id: &'static str| {
             let (sets, address) = (&sets, &address);
             async move {
                 let has = move |set: &KeySet| set.has_key("EdDSA", Some(id));
-                has(&*sets.get_with("keys", (address, None), has).await.unwrap())
+                has(&sets.get_with("keys", (address, None), has).await.unwrap())
             }
         };
         assert!(ask("old").await && ask("old").await);
@@ -412,7 +417,7 @@ async fn a_set_of_keys_is_fetched_again_for_a_new_key_but_not_for_every_invented
 async fn keys_that_are_asked_for_in_a_body_are_cached_by_the_body() {
     local(async {
         let (at, count) = server(|_, _| set_of_keys("one")).await;
-        let sets = KeyDocumentCache::<KeySet, _>::new(Arc::new(fetcher(LOOPBACK, Names::default())), Clock::test(NOW));
+        let sets = KeyDocumentCache::<KeySet, _>::new(shared_fetcher(), Clock::test(NOW));
         for (body, fetched) in [(Some("{\"a\":1}"), 1), (Some("{\"a\":1}"), 1), (Some("{}"), 2), (None, 3)] {
             let body = body.map(crate::model::Secret::new);
             let wanted = KeySetRequest { url: url(at, "/keys"), body, alg: "EdDSA".into(), key_id: None };

@@ -78,7 +78,8 @@ fn method(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Method> {
         other => other.strip_prefix("code:").and_then(|name| name.parse::<CodeScheme>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
-        let allowed = "hmac, hash, ed25519, ecdsa-p256, jwt, token, basic, none, code:twilio, code:paypal, code:sns";
+        let allowed = "hmac, hash, ed25519, ecdsa-p256, jwt, token, basic, none, code:twilio, code:mandrill, code:contentful, \
+                       code:braintree, code:paypal, code:sns";
         errors.add("scheme", format!("{:?} is not known; allowed: {allowed}", raw.scheme));
         return None;
     };
@@ -243,9 +244,10 @@ fn time(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<TimeRule> {
     let unit = match raw.unit.as_deref() {
         None | Some("s") => TimestampUnit::Seconds,
         Some("ms") => TimestampUnit::Millis,
+        Some("s-or-ms") => TimestampUnit::SecondsOrMillis,
         Some("rfc3339") => TimestampUnit::Rfc3339,
         Some(other) => {
-            errors.add("unit", format!("{other:?} is not known; allowed: s, ms, rfc3339"));
+            errors.add("unit", format!("{other:?} is not known; allowed: s, ms, s-or-ms, rfc3339"));
             TimestampUnit::Seconds
         }
     };
@@ -293,7 +295,9 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
     // A signature cannot cover itself.
     for location in &scheme.sig {
         let is_inside = match location {
-            ValueLocation::Json(_) | ValueLocation::Form(_) => scheme.signed.has(&ContentPlaceholder::Body),
+            ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..) => {
+                scheme.signed.has(&ContentPlaceholder::Body)
+            }
             ValueLocation::Query(_) | ValueLocation::Path => scheme.signed.has_url(),
             _ => false,
         } || scheme.signed.covers(location);

@@ -109,7 +109,9 @@ impl VerifyingKey {
                 VerifyingKeyKind::Hmac(hmac::Key::new(*algorithm, &bytes))
             }
             // The auth token of the account is an HMAC key too.
-            Method::Code(CodeScheme::Twilio) => {
+            Method::Code(
+                CodeScheme::Twilio | CodeScheme::Mandrill | CodeScheme::Contentful | CodeScheme::Braintree,
+            ) => {
                 is_short = symmetric(form, secret, length_min)?.len() < HMAC_KEY_BYTES_RECOMMENDED;
                 VerifyingKeyKind::Text
             }
@@ -146,7 +148,10 @@ pub(super) fn bytes(form: SecretFormat, secret: &Secret) -> Result<Zeroizing<Vec
     match form {
         SecretFormat::Utf8 => Ok(text.as_bytes().to_vec()),
         SecretFormat::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
-        SecretFormat::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
+        // Supabase writes the version of the signature before the secret.
+        SecretFormat::Whsec => {
+            base64(text.strip_prefix("v1,").unwrap_or(text).strip_prefix(SECRET_PREFIX).unwrap_or(text))
+        }
         SecretFormat::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
         SecretFormat::Base64 | SecretFormat::SpkiBase64 => base64(text),
     }

@@ -94,6 +94,9 @@ impl OutboundScheme {
         if scheme.signed.has_json() {
             wrong("signed", "{json:…} has no meaning here: the body of a delivery is signed as it lies");
         }
+        if scheme.signed.has_values() {
+            wrong("signed", "{query:…} and {form:…} have no meaning here: a delivery has neither");
+        }
         if scheme.each.is_some() {
             wrong("each", "has no meaning here: a delivery is signed as a whole");
         }

@@ -145,7 +145,8 @@ impl Scheme {
             (Method::Token | Method::Basic | Method::None, _) => false,
             (Method::Code(which), _) => which.covers(location),
             (Method::Jwt(rules), location) => {
-                rules.covers_body() && matches!(location, ValueLocation::Json(_) | ValueLocation::Form(_))
+                rules.covers_body()
+                    && matches!(location, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..))
             }
             _ => {
                 self.signed.covers(location)

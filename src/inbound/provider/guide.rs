@@ -1,5 +1,7 @@
 //! Generates the pages of `docs/guides/providers/` from the provider table, so that they match the behavior of the program.
 
+use http::Method;
+
 use super::{DedupMode, RawRecipe, Recipe, recipes};
 use crate::signature::{OneOrMany, RawJwt, RawScheme};
 
@@ -85,6 +87,7 @@ fn section(name: &str, raw: &RawRecipe) -> String {
             .join("; "),
     );
     row("Body", body(&recipe));
+    row("Methods", methods(&recipe));
     for (option, meaning) in &raw.options {
         row("Option", format!("`{option}`: {meaning}"));
     }
@@ -145,6 +148,11 @@ fn verified(scheme: &RawScheme) -> String {
         "code:twilio" => {
             return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}");
         }
+        "code:mandrill" => return format!("HMAC-SHA-1 over the URL and the form's fields, in {at}"),
+        "code:contentful" => {
+            return format!("HMAC-SHA-256 over the method, the path, the listed headers and the body, in {at}");
+        }
+        "code:braintree" => return format!("HMAC-SHA-1 over the form field `bt_payload`, in {at}"),
         "code:paypal" => return format!("RSA over transmission, webhook ID and the body's CRC32, in {at}"),
         "code:sns" => return format!("RSA over the message's fields, in {at}"),
         other => other.to_owned(),
@@ -194,9 +202,13 @@ fn template(signed: &str) -> String {
 }
 
 fn time(scheme: &RawScheme) -> String {
-    let Some(place) = &scheme.time else { return String::new() };
+    let Some(place) = &scheme.time else {
+        let age = scheme.tolerance.filter(|_| scheme.jwt.is_some());
+        return age.map_or_else(String::new, |age| format!("the claim `iat`; at most {age} s old or ahead"));
+    };
     let unit = match scheme.unit.as_deref() {
         Some("ms") => "milliseconds",
+        Some("s-or-ms") => "seconds or milliseconds",
         Some("rfc3339") => "RFC 3339",
         _ => "seconds",
     };
@@ -256,11 +268,31 @@ fn answer(raw: &RawRecipe) -> String {
 }
 
 fn body(recipe: &Recipe) -> String {
-    match (recipe.accepts_forms, recipe.accepts_text) {
-        (false, false) => String::new(),
-        (true, false) => "JSON or a form".to_owned(),
-        (false, true) => "JSON, also as `text/plain`".to_owned(),
-        (true, true) => "JSON, a form or text".to_owned(),
+    let mut kinds = vec!["JSON".to_owned()];
+    if recipe.accepts_forms {
+        kinds.push("a form".to_owned());
+    }
+    if recipe.accepts_multipart {
+        kinds.push("a multipart form, whose files become their name, media type, size and SHA-256".to_owned());
+    }
+    if recipe.accepts_text {
+        kinds.push("JSON as `text/plain`".to_owned());
+    }
+    for listed in &recipe.content_types {
+        kinds.push(format!("`{listed}`, which becomes an object with the field `text`"));
+    }
+    match kinds.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// The methods of events, if they are more than POST.
+fn methods(recipe: &Recipe) -> String {
+    let names: Vec<&str> = recipe.methods.iter().map(Method::as_str).collect();
+    match names.as_slice() {
+        ["POST"] => String::new(),
+        names => format!("{}; without a body, the parameters of the query are the data", names.join(", ")),
     }
 }
 
@@ -313,8 +345,13 @@ fn describe_location(place: &str) -> String {
             format!("header {}", names.split('|').map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
         }
         Some(("json", pointer)) => format!("JSON `{pointer}`"),
-        Some(("form", field)) => format!("form field `{field}`"),
+        Some(("form", field)) => match field.split_once("#/") {
+            Some((field, pointer)) => format!("JSON `/{pointer}` in the form field `{field}`"),
+            None => format!("form field `{field}`"),
+        },
         Some(("query", name)) => format!("query parameter `{name}`"),
+        Some(("sig", "[0]")) => "the first part of the signature".to_owned(),
+        Some(("const", text)) => format!("always `{text}`"),
         Some(("sig", prefix)) => format!("what follows `{prefix}` in the signature"),
         _ if place == "path" => "what follows in the URL's path".to_owned(),
         _ => format!("`{place}`"),

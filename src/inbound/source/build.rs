@@ -148,7 +148,7 @@ impl KindRecipe {
         let raw = RawRecipe {
             verify,
             r#type: if is_partner { texts(&["json:/event_type", "json:/type", "json:/event"]) } else { None },
-            content: if is_partner { Vec::new() } else { vec!["form".to_owned()] },
+            content: if is_partner { Vec::new() } else { vec!["form".to_owned(), "multipart".to_owned()] },
             ..RawRecipe::default()
         };
         if raw.verify.jwt.as_ref().is_some_and(|jwt| !jwt.jwks_body.is_empty()) {
