@@ -650,3 +650,39 @@ fn the_guides_match_the_table() {
         assert!(guide_index().contains(&link) && guide_page(&raw.family).contains(&format!("id=\"{name}\"")), "{name}");
     }
 }
+
+/// The example of Braintree's documentation. Nothing but a challenge is signed, because payloads are signed in the same way.
+#[test]
+fn braintree_s_challenge_is_signed_and_no_payload_is() {
+    let recipe = recipe_of("braintree");
+    let secret = Secret::new("integration_private_key");
+    let option = |name: &str| (name == "public_key").then(|| "integration_public_key".to_owned());
+    let answer = |challenge: &str| {
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("bt_challenge", challenge).finish();
+        let held =
+            VectorRequestParts { method: "GET".to_owned(), query: Some(query), ..VectorRequestParts::post(&[], "") };
+        recipe.handshake.unwrap().respond_unsigned(&held.request(), &[&secret], &option).map(|answer| answer.body)
+    };
+    let signed = "integration_public_key|d9b899556c966b3f06945ec21311865d35df3ce4";
+    assert_eq!(answer("20f9f8ed05f77439fe955c977e4c8a53").unwrap(), signed);
+    for other in ["PG5vdGlmaWNhdGlvbj4KPC9ub3Q+", "20F9F8ED05F77439FE955C977E4C8A53", "20f9f8ed05f77439fe9", ""] {
+        assert_eq!(answer(other), None, "{other}");
+    }
+    assert_eq!(answer(&"a".repeat(33)), None);
+}
+
+#[test]
+fn a_token_is_taken_with_the_word_bearer_and_without() {
+    let recipe = recipe_of("supabase");
+    for secret in ["a-token-of-some-length", "Bearer a-token-of-some-length"] {
+        let key = recipe.scheme.key(&Secret::new(secret)).unwrap();
+        let verify = |value: &str| {
+            let held = VectorRequestParts::post(&[("Authorization", value)], "{}");
+            recipe.scheme.verify([&key], None, &held.request(), Timestamp::from_millis(0)).is_ok()
+        };
+        assert!(verify("Bearer a-token-of-some-length"), "{secret}");
+        assert_eq!(verify("a-token-of-some-length"), !secret.starts_with("Bearer"), "{secret}");
+        assert!(!verify("Bearer another") && !verify("Bearer "), "{secret}");
+    }
+}

@@ -238,7 +238,7 @@ impl Source {
         content: ContentKind,
         key: Option<&'a str>,
     ) -> Result<InboundEvent<'a>, IntakeError> {
-        let is_form = matches!(content, ContentKind::Form | ContentKind::Multipart);
+        let is_form = matches!(content, ContentKind::Form | ContentKind::Multipart | ContentKind::Listed);
         let values = self.extraction.read(request, is_form)?;
         let mut data = match values.json {
             None => self.built_data(request, content)?,
