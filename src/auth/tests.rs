@@ -252,6 +252,7 @@ fn a_file_of_keys_is_read_strictly() {
         (json!([]), "it has no key for RS256, ES256 or EdDSA (Ed25519)"),
         (json!([{"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}]), "it has no key"),
         (json!([{"kty": "OKP", "crv": "Ed25519", "x": good["x"], "use": "enc"}]), "it has no key"),
+        (json!([{"kty": "OKP", "crv": "Ed25519", "x": good["x"], "key_ops": ["encrypt"]}]), "it has no key"),
         (json!([{"kty": "OKP", "crv": "Ed25519", "x": good["x"], "alg": "ES256"}]), "it has no key"),
         (json!([{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]), "keys[0]: x of Ed25519 is 32 bytes"),
         (json!([good, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}]), "keys[1]: an RSA key has at least 2048 bits"),

@@ -191,6 +191,11 @@ fn key(raw: RawKey) -> Result<Option<PublishedKey>, &'static str> {
     if raw.d.is_some() {
         return Err("this is a private key; the file is for public ones");
     }
+    // RFC 7517, sections 4.2 and 4.3: a key for other operations verifies nothing.
+    let verifies = raw.key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
+    if !verifies || raw.r#use.is_some_and(|r#use| r#use != "sig") || raw.expired_at.is_some() {
+        return Ok(None);
+    }
     let material = match (&*raw.kty, raw.crv.as_deref()) {
         ("RSA", _) => KeyMaterial::Rsa(rsa(raw.n.as_deref(), raw.e.as_deref())?),
         ("EC", Some("P-256")) => {
@@ -210,10 +215,7 @@ fn key(raw: RawKey) -> Result<Option<PublishedKey>, &'static str> {
         ("oct", _) => return Err("a shared secret goes to auth.jwt_secret, not into this file"),
         _ => return Ok(None),
     };
-    let is_ours = raw.r#use.is_none_or(|r#use| r#use == "sig")
-        && raw.key_ops.is_none_or(|ops| ops.iter().any(|op| op == "verify"))
-        && raw.expired_at.is_none()
-        && raw.alg.is_none_or(|alg| alg == material.alg());
+    let is_ours = raw.alg.is_none_or(|alg| alg == material.alg());
     Ok(is_ours.then_some(PublishedKey { id: raw.kid, material }))
 }
 

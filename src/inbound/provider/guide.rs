@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::{DedupMode, RawRecipe, Recipe, recipes};
-use crate::signature::{OneOrMany, RawJwt, RawScheme};
+use crate::signature::{OneOrMany, RawJwt, RawScheme, ValueLocation};
 
 /// A family of providers: one page of the guides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,7 +292,11 @@ fn methods(recipe: &Recipe) -> String {
     let names: Vec<&str> = recipe.methods.iter().map(Method::as_str).collect();
     match names.as_slice() {
         ["POST"] => String::new(),
-        names => format!("{}; without a body, the parameters of the query are the data", names.join(", ")),
+        names => {
+            let is_signed = recipe.scheme.covers(&ValueLocation::Query("any".into()));
+            let unsigned = if is_signed { "" } else { " (not signed)" };
+            format!("{}; without a body, the parameters of the query are the data{unsigned}", names.join(", "))
+        }
     }
 }
 
