@@ -160,7 +160,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         let key = if source.is_partner() { inbound.head.idempotency_key()? } else { None };
         let intake = source.intake(&request, content, key)?;
         // What was built from the body needs room of its own until the event is committed.
-        let _built = admit.bodies.reserve(intake.data.built_bytes())?;
+        let _built = admit.bodies.reserve(intake.built_bytes())?;
         self.check_rules(source, &body.bytes, now).await?;
         event_type::check_source_event(admit, source, &intake, &body.bytes).await?;
         if let Some(error) = &intake.map_error {
@@ -246,11 +246,12 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         body: &Bytes,
     ) -> impl Future<Output = IngestResult> + use<'a, D, S, M> {
         let headers = kept_headers(source, &inbound.parts.headers);
-        // The contents of files are not kept, so neither is the body that holds them.
-        let keeps_no_body = inbound.head.content_type().is_some_and(is_multipart);
+        let is_rebuilt = intake.in_place_of_body.is_some();
+        let body = intake.in_place_of_body.as_ref().unwrap_or(body);
         let (data, raw) = match &intake.data {
             EventData::Body(_) => (&body[..], None),
-            data => (data.text().as_bytes(), Some(&body[..]).filter(|_| !keeps_no_body)),
+            data if is_rebuilt && *body == data.text() => (&body[..], None),
+            data => (data.text().as_bytes(), Some(&body[..])),
         };
         let external_id = intake.external_id();
         let of = (&*source.tenant, &*intake.event_type);
@@ -267,7 +268,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             hops,
             verified: source.is_verified(),
             inbound: Some(InboundInfo {
-                content_type: inbound.head.content_type().map(|kind| if keeps_no_body { header::JSON } else { kind }),
+                content_type: if is_rebuilt { Some(header::JSON) } else { inbound.head.content_type() },
                 headers: &headers,
                 topic: intake.topic.as_deref(),
                 mapping: intake.mapping,

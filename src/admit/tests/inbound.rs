@@ -700,6 +700,14 @@ fn a_multipart_form_becomes_an_object_without_the_contents_of_its_files() {
     assert!(EventHead::parse(&head).unwrap().event.raw_len.is_none());
     assert!(!String::from_utf8_lossy(&body).contains("\r\nabc\r\n"));
     assert_eq!(EventHead::parse(&head).unwrap().event.inbound.unwrap().content_type, Some("application/json"));
+    // Another boundary is the same form; the nonce is compared before.
+    let own_form = |boundary: &str, subject: &str| {
+        let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"subject\"\r\n\r\n{subject}\r\n");
+        let headers = format!("Content-Type: multipart/form-data; boundary={boundary}\r\nAuthorization: {key}\r\n");
+        let answer = served.send("POST", "/api/v1/webhooks/own", &headers, format!("{part}--{boundary}--").as_bytes());
+        status(&answer)
+    };
+    assert_eq!([own_form("A", "1"), own_form("B", "1"), own_form("B", "2")], [202, 200, 202]);
     // The token of an urlencoded form is read in the same way; a changed one is refused.
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     assert_eq!(send(mail, form, &format!("timestamp={now}&token=token-2&signature={tag}")), 401);

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
+use bytes::Bytes;
 use http::Method;
 use ring::hmac;
 use smallvec::SmallVec;
@@ -56,6 +57,9 @@ pub struct InboundEvent<'a> {
     pub topic: Option<Cow<'a, str>>,
     /// The data that is delivered.
     pub data: EventData<'a>,
+    /// The JSON that is kept in place of the body: that of a multipart form, whose files are not kept, or that of the query
+    /// of a request without a body. Requests are compared by it too.
+    pub in_place_of_body: Option<Bytes>,
     /// The sender's id, not truncated.
     id: Option<Cow<'a, str>>,
     /// How events of the source are compared if they have an id.
@@ -245,6 +249,8 @@ impl Source {
             Some(text) if exceeds_depth(text, JSON_DEPTH_MAX) => return Err(IntakeError::TooDeep),
             Some(text) => EventData::Body(text),
         };
+        let is_rebuilt = content == ContentKind::Multipart || (request.body.is_empty() && request.method != "POST");
+        let in_place_of_body = is_rebuilt.then(|| Bytes::copy_from_slice(data.text().as_bytes()));
         if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
         }
@@ -278,6 +284,7 @@ impl Source {
         Ok(InboundEvent {
             event_type,
             data,
+            in_place_of_body,
             id: values.id,
             dedup: self.recipe.dedup,
             dedup_without_id,
@@ -351,6 +358,11 @@ impl Source {
 }
 
 impl InboundEvent<'_> {
+    /// The bytes that were built from the request.
+    pub fn built_bytes(&self) -> usize {
+        self.data.built_bytes() + self.in_place_of_body.as_ref().map_or(0, Bytes::len)
+    }
+
     /// The sender's id as it is stored in the log: the first [`CLIENT_ID_BYTES_MAX`] bytes.
     pub fn external_id(&self) -> Option<Cow<'_, str>> {
         self.id.as_deref().map(|id| truncate_utf8(Cow::Borrowed(id), CLIENT_ID_BYTES_MAX))
@@ -370,7 +382,7 @@ impl InboundEvent<'_> {
 
 impl EventData<'_> {
     /// The bytes of data that were built from the request.
-    pub fn built_bytes(&self) -> usize {
+    fn built_bytes(&self) -> usize {
         if let Self::Built(text) = self { text.capacity() } else { 0 }
     }
 
