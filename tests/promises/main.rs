@@ -45,3 +45,4 @@ mod scale;
 mod secrecy;
 mod tidy;
 mod timing;
+mod tokens;
