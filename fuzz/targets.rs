@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hooktide::auth::{KeySet, TokenVerifier};
+use hooktide::auth::TokenVerifier;
 use hooktide::config::{self, Environment, Flags, Loader};
 use hooktide::filter::{EventFields, Filter, FilterInput};
 use hooktide::handoff::{AttemptOutcome, AttemptRequest, Transport};
@@ -26,7 +26,7 @@ use hooktide::model::{
 use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
 use hooktide::send::{ClientSetup, DeliveryClient, Resolve, tls_config};
-use hooktide::signature::{RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey};
+use hooktide::signature::{KeySet, RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::model::{Secret, SourceId};
-use crate::signature::Certificate;
+use crate::signature::{Certificate, KeySet, KeySetRequest};
 
 /// The future of an external call. It runs on the worker that waits for it.
 pub type ExternalCall<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -20,6 +20,13 @@ pub trait ExternalCalls: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the certificate cannot be fetched or is invalid.
     fn certificate<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>>;
+
+    /// Returns the public keys of a token, usually from a cache. Keys without the wanted one are fetched again after a
+    /// while.
+    ///
+    /// # Errors
+    /// When the keys cannot be fetched or read.
+    fn key_set<'a>(&'a self, wanted: &'a KeySetRequest) -> ExternalCall<'a, Result<Arc<KeySet>, ExternalCallError>>;
 
     /// Sends an HTTPS GET through the egress guard. The response body is ignored.
     ///

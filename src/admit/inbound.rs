@@ -12,12 +12,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
 
 use super::event_type;
-use super::external_calls::ExternalCallError;
 use super::publish::{refused, unavailable};
 use super::refusal::{InboundRefusal, bad_signature, call_failed, unknown_token};
 use super::worker::{Exchange, Worker};
@@ -33,7 +32,7 @@ use crate::inbound::source::{
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
 use crate::limits::TOPIC_BYTES_MAX;
 use crate::model::{InboundInfo, Timestamp, header, path};
-use crate::signature::{Certificate, RequestParts, VerifyError};
+use crate::signature::{RequestParts, is_multipart};
 
 /// A request of a source, without its body.
 #[derive(Clone, Copy)]
@@ -119,34 +118,40 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<(Response, InboundOutcome), InboundRefusal> {
         let admit = &*self.admit;
         let content = self.check_before_body(inbound, source)?;
-        // The token of a partner is checked already. All other sources prove who they are by their bodies' signatures.
-        let owner = if source.is_partner() { BodyOwner::Tenant(Some(&source.tenant)) } else { exchange.peer() };
-        let mut body = exchange.body(BodyLimits::fixed(source.max_body_bytes), owner, admit).await?;
-        exchange.complete_at = Some(admit.clock.instant());
-        *received_body = body.bytes.clone();
-        let bytes = &*received_body;
         let now = admit.clock.now();
-        let request = RequestParts {
+        let mut request = RequestParts {
             method: inbound.parts.method.as_str(),
             url: &source.url,
             query: inbound.parts.uri.query(),
             path: inbound.path,
             headers: &inbound.parts.headers,
-            body: bytes,
+            body: &[],
         };
+        let is_verified = self.verify_head(exchange, source, &request, content).await?;
+        // The token of a partner is checked already. Sources that sign bodies prove who they are by their bodies only.
+        let is_known = is_verified || source.is_partner();
+        let owner = if is_known { BodyOwner::Tenant(Some(&source.tenant)) } else { exchange.peer() };
+        let mut body = exchange.body(BodyLimits::fixed(source.max_body_bytes), owner, admit).await?;
+        exchange.complete_at = Some(admit.clock.instant());
+        *received_body = body.bytes.clone();
+        let bytes = &*received_body;
+        request.body = bytes;
 
         if let Some(answer) = source.handshake(&request, false, now) {
             return self.answer_handshake(source, answer).await;
         }
-        if inbound.parts.method != Method::POST {
+        if !source.recipe.methods.contains(&inbound.parts.method) {
             dummy_mac(bytes);
-            return Err(bad_signature(source, "a GET that is no handshake of this source's"));
+            let reason = format!("a {} that is no handshake of this source's", inbound.parts.method);
+            return Err(bad_signature(source, &reason));
         }
         if !source.accepts(content) {
-            return Err(unsupported("this source does not take this media type").into());
+            return Err(unsupported(wrong_media_type(inbound.head.content_type())).into());
         }
-        self.verify_inbound(source, &request).await?;
-        body.verified();
+        if !is_verified {
+            self.verify_inbound(source, &request).await?;
+            body.verified();
+        }
         if let Some(answer) = source.handshake(&request, true, now) {
             return self.answer_handshake(source, answer).await;
         }
@@ -155,7 +160,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         let key = if source.is_partner() { inbound.head.idempotency_key()? } else { None };
         let intake = source.intake(&request, content, key)?;
         // What was built from the body needs room of its own until the event is committed.
-        let _built = admit.bodies.reserve(intake.data.built_bytes())?;
+        let _built = admit.bodies.reserve(intake.built_bytes())?;
         self.check_rules(source, &body.bytes, now).await?;
         event_type::check_source_event(admit, source, &intake, &body.bytes).await?;
         if let Some(error) = &intake.map_error {
@@ -188,32 +193,13 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
                 Problem::new(ProblemCode::RateLimited, "this source sends too fast").retry_after(wait)
             })?;
         }
-        let content = content(inbound.head)?;
+        let content = source.content_kind(content(inbound.head)?, inbound.head.content_type());
         // A handshake may have another media type than the events.
         if source.accepts(content) || source.recipe.handshake.is_some() {
             Ok(content)
         } else {
-            Err(unsupported("this source does not take this media type").into())
+            Err(unsupported(wrong_media_type(inbound.head.content_type())).into())
         }
-    }
-
-    async fn verify_inbound(&self, source: &Source, request: &RequestParts<'_>) -> Result<(), InboundRefusal> {
-        let checked = match source.recipe.scheme.certificate_url(request) {
-            Ok(None) => source.verify(request, None, self.admit.clock.now()),
-            Ok(Some(url)) => match self.certificate(source, &url).await {
-                Ok(certificate) => source.verify(request, Some(&certificate), self.admit.clock.now()),
-                Err(ExternalCallError::Permanent(why)) => Err(VerifyError::Certificate(why)),
-                Err(error @ ExternalCallError::Temporary(_)) => return Err(call_failed(&error)),
-            },
-            Err(error) => Err(error),
-        };
-        checked.map_err(|error| {
-            if !matches!(error, VerifyError::Mismatch) {
-                // Every failure costs as much work as a wrong signature.
-                dummy_mac(request.body);
-            }
-            bad_signature(source, &error.to_string())
-        })
     }
 
     /// Checks the body of a partner against the rules of the source. The body is JSON.
@@ -227,13 +213,6 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             of.rules.as_ref().map_or(Ok(()), |rules| rules.check_text(text, now))
         };
         self.admit.run_check(&source.tenant, work, check).await?.map_err(Problem::invalid_body)
-    }
-
-    async fn certificate(&self, source: &Source, url: &url::Url) -> Result<Arc<Certificate>, ExternalCallError> {
-        match source.extraction.certificate() {
-            Some(given) => Ok(Arc::clone(given)),
-            None => self.admit.external_calls.certificate(url).await,
-        }
     }
 
     /// Performs the effect of a handshake and returns its response.
@@ -267,8 +246,11 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         body: &Bytes,
     ) -> impl Future<Output = IngestResult> + use<'a, D, S, M> {
         let headers = kept_headers(source, &inbound.parts.headers);
+        let is_rebuilt = intake.in_place_of_body.is_some();
+        let body = intake.in_place_of_body.as_ref().unwrap_or(body);
         let (data, raw) = match &intake.data {
             EventData::Body(_) => (&body[..], None),
+            data if is_rebuilt && *body == data.text() => (&body[..], None),
             data => (data.text().as_bytes(), Some(&body[..])),
         };
         let external_id = intake.external_id();
@@ -286,7 +268,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             hops,
             verified: source.is_verified(),
             inbound: Some(InboundInfo {
-                content_type: inbound.head.content_type(),
+                content_type: if is_rebuilt { Some(header::JSON) } else { inbound.head.content_type() },
                 headers: &headers,
                 topic: intake.topic.as_deref(),
                 mapping: intake.mapping,
@@ -354,11 +336,23 @@ fn content(head: &RequestHead<'_>) -> Result<ContentKind, Problem> {
         ContentKind::Unspecified
     } else if essence.eq_ignore_ascii_case(header::FORM) {
         ContentKind::Form
+    } else if is_multipart(text) {
+        ContentKind::Multipart
     } else if essence.eq_ignore_ascii_case("text/plain") {
         ContentKind::Text
     } else {
         ContentKind::Other
     })
+}
+
+/// The explanation for a media type that a source does not take.
+fn wrong_media_type(content_type: Option<&str>) -> &'static str {
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence.ends_with("/xml") || essence.ends_with("+xml") {
+        "this source does not take XML; choose JSON as the format of the webhook at its sender"
+    } else {
+        "this source does not take this media type"
+    }
 }
 
 /// Whether the path after a source is valid as a topic or another name that a source may use.

@@ -17,6 +17,7 @@ mod refusal;
 mod reply;
 mod rule_check;
 mod validate;
+mod verification;
 mod worker;
 
 use std::future::Future;

@@ -49,7 +49,9 @@ impl From<IntakeError> for InboundRefusal {
             IntakeError::NotJson { .. } | IntakeError::TooDeep => {
                 Problem::new(ProblemCode::InvalidJson, unfit.to_string())
             }
-            IntakeError::TooManyFields | IntakeError::Ambiguous(_) => invalid(unfit.to_string()),
+            IntakeError::TooManyFields | IntakeError::Multipart(_) | IntakeError::Ambiguous(_) => {
+                invalid(unfit.to_string())
+            }
         };
         problem.into()
     }

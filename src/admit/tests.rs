@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::registry::catalogue::EventType;
 use crate::runtime::{IngestPermits, MemoryBudget, WorkBudget};
-use crate::signature::Certificate;
+use crate::signature::{Certificate, KeySet, KeySetRequest};
 use crate::storage::DurableEvent;
 
 mod event_type;
@@ -217,6 +217,8 @@ static MANAGE: LazyLock<ManagementThreads> = LazyLock::new(|| ManagementThreads:
 #[derive(Debug, Default)]
 struct FakeExternalCalls {
     calls: Mutex<Vec<String>>,
+    /// The keys that are published.
+    key_set: Mutex<Option<Arc<KeySet>>>,
     /// The error of every call. `None`: certificates are temporarily missing, and other calls succeed.
     fails: Option<ExternalCallError>,
 }
@@ -236,6 +238,13 @@ impl ExternalCalls for FakeExternalCalls {
     fn certificate<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>> {
         let asked = self.ask(format!("certificate {url}"));
         Box::pin(std::future::ready(asked.and(Err(ExternalCallError::Temporary("nothing is there".into())))))
+    }
+
+    fn key_set<'a>(&'a self, wanted: &'a KeySetRequest) -> ExternalCall<'a, Result<Arc<KeySet>, ExternalCallError>> {
+        let asked = self.ask(format!("keys {}", wanted.url));
+        let set = self.key_set.lock().unwrap().clone();
+        let found = set.ok_or_else(|| ExternalCallError::Temporary("nothing is there".into()));
+        Box::pin(std::future::ready(asked.and(found)))
     }
 
     fn get_url<'a>(&'a self, url: &'a url::Url) -> ExternalCall<'a, Result<(), ExternalCallError>> {

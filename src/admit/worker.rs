@@ -21,7 +21,7 @@ use crate::http::listener::ConnectionInfo;
 use crate::http::request::{RequestHead, X_REQUEST_ID, request_id};
 use crate::http::{
     self, BodyBudget, BodyOwner, ListenerKind, ManagementRequest, Problem, ProblemCode, Response, RouteTarget, Serve,
-    Verbs, cors, reply, upload,
+    Verb, Verbs, cors, reply, upload,
 };
 use crate::inbound::source::{Source, SourceStatus};
 use crate::ingest::Submit;
@@ -153,11 +153,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         if path.is_some_and(|path| !source.accepts_path() || !inbound::is_name_in_path(path)) {
             return Err(Problem::not_found("path"));
         }
-        match (source.recipe.handshake.is_some(), method) {
-            (_, &Method::POST) | (true, &(Method::GET | Method::HEAD)) => Ok(Some(source)),
-            (true, _) => Err(Problem::method_not_allowed(Verbs::GET_POST)),
-            (false, _) => Err(Problem::method_not_allowed(Verbs::POST)),
-        }
+        if source.takes_method(method) { Ok(Some(source)) } else { Err(Problem::method_not_allowed(verbs(&source))) }
     }
 
     /// Handles a request on the management threads, and forwards its body while it arrives.
@@ -323,6 +319,12 @@ impl Exchange<'_> {
             incoming::discard(incoming, DISCARDED_BODY_BYTES_MAX, self.monitor).await;
         }
     }
+}
+
+/// The methods of a source's events, and of handshakes.
+fn verbs(source: &Source) -> Verbs {
+    let known = if source.recipe.handshake.is_some() { Verbs::GET } else { Verbs::NONE };
+    source.recipe.methods.iter().filter_map(Verb::of).fold(known, Verbs::with)
 }
 
 /// Logs a problem and returns its response. Only internal errors are logged above the debug level, so that neither

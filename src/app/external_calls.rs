@@ -11,12 +11,14 @@ use crate::model::{Secret, SourceId};
 use crate::outbound::SharedEgressGuard;
 use crate::registry::{SourceError, Writer};
 use crate::runtime::Clock;
-use crate::send::{CertificateCache, DnsResolver, Fetcher};
-use crate::signature::Certificate;
+use crate::send::{CertificateCache, DnsResolver, Fetcher, KeyDocumentCache};
+use crate::signature::{Certificate, KeySet, KeySetRequest};
 
 /// Makes the calls over the network and through the registry's writer.
 pub(super) struct NetworkCalls {
+    fetcher: Arc<Fetcher>,
     certificates: CertificateCache,
+    key_sets: KeyDocumentCache<KeySet>,
     writer: Writer,
 }
 
@@ -29,7 +31,9 @@ impl NetworkCalls {
         writer: Writer,
         clock: Clock,
     ) -> Self {
-        Self { certificates: CertificateCache::new(Fetcher::new(Arc::clone(guard), tls, dns), clock), writer }
+        let fetcher = Arc::new(Fetcher::new(Arc::clone(guard), tls, dns));
+        let certificates = CertificateCache::new(Arc::clone(&fetcher), clock.clone());
+        Self { certificates, key_sets: KeyDocumentCache::new(Arc::clone(&fetcher), clock), fetcher, writer }
     }
 }
 
@@ -49,9 +53,17 @@ impl ExternalCalls for NetworkCalls {
         Box::pin(async { self.certificates.get(url).await.map_err(|why| failed(why.is_temporary(), &why)) })
     }
 
+    fn key_set<'a>(&'a self, wanted: &'a KeySetRequest) -> ExternalCall<'a, Result<Arc<KeySet>, ExternalCallError>> {
+        Box::pin(async {
+            let has_key = |set: &KeySet| set.has_key(&wanted.alg, wanted.key_id.as_deref());
+            let found = self.key_sets.get_with(&wanted.name(), (&wanted.url, wanted.body.as_ref()), has_key).await;
+            found.map_err(|why| failed(why.is_temporary(), &why))
+        })
+    }
+
     fn get_url<'a>(&'a self, url: &'a Url) -> ExternalCall<'a, Result<(), ExternalCallError>> {
         Box::pin(async {
-            let fetched = self.certificates.fetcher().get(url).await;
+            let fetched = self.fetcher.get(url).await;
             fetched.map(drop).map_err(|why| failed(why.is_temporary(), &why))
         })
     }

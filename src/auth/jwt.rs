@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Number, Value};
 
 use super::is_user;
-use super::jwks::KeySet;
 use crate::config::Auth;
 use crate::limits::JWT_LEEWAY;
 use crate::model::{DEFAULT_TENANT, Role, Secret, TENANT_NAME_ALLOWED, Timestamp, is_tenant_name};
+use crate::signature::KeySet;
 
 /// Verifies tokens.
 pub struct TokenVerifier {

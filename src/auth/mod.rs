@@ -14,25 +14,27 @@
 //! 10 it needs a second cryptographic backend (aws-lc or a dozen of RustCrypto's crates), or a hand-written backend on
 //! top of ring.
 
-mod jwks;
 mod jwt;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-pub use jwks::{JwksError, KeySet};
 pub use jwt::{Claims, JwtError, TokenVerifier, mint};
 
 use crate::config::{Config, PartError};
-use crate::limits::CLIENT_ID_BYTES_MAX;
+use crate::limits::{CLIENT_ID_BYTES_MAX, JWKS_BYTES_MAX};
 use crate::model::{DEFAULT_TENANT, Principal, Role, Timestamp, is_tenant_name};
+use crate::signature::KeySet;
 
 /// The current access rules, shared by all worker threads.
 pub type SharedAccessRules = Arc<ArcSwap<AccessRules>>;
@@ -62,7 +64,7 @@ impl AccessRules {
     /// If the file cannot be read or contains no usable keys. The path of the error is relative to `auth`.
     pub fn try_new(config: &Config) -> Result<Self, PartError> {
         let auth = &config.auth;
-        let published = auth.jwks_file.as_deref().map(KeySet::read).transpose();
+        let published = auth.jwks_file.as_deref().map(read_key_set).transpose();
         let published = published.map_err(|problem| PartError { path: vec!["jwks_file".to_owned()], problem })?;
         Ok(Self {
             tokens: TokenVerifier::of(auth, published),
@@ -103,6 +105,19 @@ impl AccessRules {
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.origins.iter().any(|allowed| **allowed == *origin)
     }
+}
+
+/// Reads the JWK set of a file.
+///
+/// # Errors
+/// The reason as text, with the path of the file.
+fn read_key_set(path: &Path) -> Result<KeySet, String> {
+    let read = File::open(path).and_then(|file| {
+        let mut text = String::new();
+        file.take(JWKS_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+    });
+    let text = read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    KeySet::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn principal(tenant: Arc<str>, role: Role, user: Option<Arc<str>>) -> Principal {

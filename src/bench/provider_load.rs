@@ -171,6 +171,8 @@ impl ProviderLoad {
         let mut signature_value = String::new();
         if let (Some(place), Some(time)) = (scheme.time.as_deref(), time) {
             if let Some(prefix) = place.strip_prefix("sig:") {
+                // The time is the first element, which has no prefix.
+                let prefix = if prefix == "[0]" { "" } else { prefix };
                 let _ =
                     write!(signature_value, "{prefix}{}{}", time.marker(), scheme.split.as_deref().unwrap_or_default());
             } else {

@@ -20,6 +20,12 @@ pub const JWT_LEEWAY: Duration = Duration::from_secs(60);
 pub const JWKS_KEYS_MAX: usize = 16;
 /// Bytes of `auth.jwks_file`. A key with its certificates has some KiB.
 pub const JWKS_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a token that a source's sender adds to its requests. Tokens of Microsoft have about 2 KiB.
+pub const JWT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the id of a published key.
+pub const KEY_ID_BYTES_MAX: usize = 128;
+/// Keys in a set that is fetched from a provider. Microsoft publishes about ten.
+pub const FETCHED_KEYS_MAX: usize = 64;
 /// Origins in `server.cors_origins`. The origin of each request is compared with all of them.
 pub const CORS_ORIGINS_MAX: usize = 64;
 /// Time that a browser may cache a CORS preflight response.
@@ -39,6 +45,8 @@ pub const TEMPLATE_PARTS_MAX: usize = 1_024;
 /// Signatures in one request that are compared. A sender includes one for each valid secret: two or three during a
 /// rotation.
 pub const SIGNATURES_MAX: usize = 8;
+/// Headers that a request may list as signed (Contentful). Its own are fewer than ten; users may add some.
+pub const SIGNED_HEADERS_MAX: usize = 64;
 /// Minimum bytes of an HMAC key. A shorter key can be guessed.
 pub const HMAC_KEY_BYTES_MIN: usize = 8;
 /// Bytes of an HMAC key below which its owner gets a warning. (RFC 2104 recommends the length of the digest; few
@@ -95,6 +103,10 @@ pub const SCHEMA_LIST_WORK_MAX: usize = 250_000;
 pub const VIOLATION_CHARS_MAX: usize = 300;
 /// Fields of a form. A field uses far more memory than the three bytes that it may have in a body.
 pub const FORM_FIELDS_MAX: usize = 10_000;
+/// Parts of a multipart form: fields and files. Mail providers send some tens.
+pub const MULTIPART_PARTS_MAX: usize = 1_000;
+/// Bytes of the head of a part of a multipart form.
+pub const MULTIPART_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 // --- filter: what a filter may cost an event ------------------------------------------------------------------------
 

@@ -76,6 +76,11 @@ pub const CERTIFICATES_KEPT: usize = 64;
 /// Time after which a fetched certificate is fetched again, so that a certificate that its provider withdrew is not
 /// used any longer.
 pub const CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time after which a fetched set of public keys is fetched again. Providers announce a new key hours before its use, and
+/// withdraw a key that was stolen at once.
+pub const KEY_SET_TTL: Duration = Duration::from_secs(60 * 60);
+/// Time after a fetch in which a set of public keys is not fetched again because a token names a key that is not in it.
+pub const KEY_SET_REFRESH: Duration = Duration::from_secs(30);
 /// Time after a failed fetch in which the same certificate is not fetched again, even if another request asks for it.
 pub const CERTIFICATE_RETRY: Duration = Duration::from_secs(30);
 /// Certificates that are fetched at the same time.

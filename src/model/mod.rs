@@ -40,7 +40,7 @@ pub use policy::{BreakerSettings, RateLimit, RetryOn, RetryPolicy};
 pub use principal::Principal;
 pub use profile::{RawEnvelope, RawProfile, RawSigning};
 pub use role::Role;
-pub use scheme::{OneOrMany, RawScheme};
+pub use scheme::{OneOrMany, RawJwt, RawScheme};
 pub use secret::{API_KEY_PREFIX, HIDDEN, Secret, is_secret_header};
 pub use source::{API_SOURCE, OPERATIONAL_SOURCE, kind};
 pub use source_settings::{SecretSetting, SecretTable, SourceSettings, SourceStatus, is_secret_name};

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderValue, USER_AGENT};
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use rustls::ClientConfig;
 use url::Url;
@@ -16,6 +17,7 @@ use crate::outbound::{self, DeliveryBody, Endpoint, EndpointError, SharedEgressG
 
 use crate::limits::{FETCH_BYTES_MAX, FETCH_TIMEOUT};
 use crate::model::AttemptError;
+use crate::model::header::JSON;
 
 /// Downloads documents. A fetcher may be shared between threads, but the future of [`Self::get`] is not `Send`.
 pub struct Fetcher<R = DnsResolver> {
@@ -86,22 +88,41 @@ impl<R: Resolve> Fetcher<R> {
     /// # Errors
     /// For everything but a complete response with status 200 from an address that the egress rules allow.
     pub async fn get(&self, url: &Url) -> Result<Vec<u8>, FetchError> {
+        self.fetch(url, None).await
+    }
+
+    /// The answer to a POST of JSON, within the same limits.
+    ///
+    /// # Errors
+    /// As for [`Self::get`].
+    pub async fn post_json(&self, url: &Url, json: String) -> Result<Vec<u8>, FetchError> {
+        self.fetch(url, Some(json)).await
+    }
+
+    async fn fetch(&self, url: &Url, json: Option<String>) -> Result<Vec<u8>, FetchError> {
         // The fragment is for the client.
         let endpoint = Endpoint::try_new(&url[..url::Position::AfterQuery], &self.connector.guard())?;
         if !endpoint.tls {
             return Err(FetchError::Plain);
         }
         // Boxed: the future of a TLS handshake is large, and fetches are rare.
-        match tokio::time::timeout(FETCH_TIMEOUT, Box::pin(self.exchange(&endpoint))).await {
+        match tokio::time::timeout(FETCH_TIMEOUT, Box::pin(self.exchange(&endpoint, json))).await {
             Ok(done) => done,
             Err(_) => Err(FetchError::Timeout),
         }
     }
 
-    async fn exchange(&self, endpoint: &Endpoint) -> Result<Vec<u8>, FetchError> {
+    async fn exchange(&self, endpoint: &Endpoint, json: Option<String>) -> Result<Vec<u8>, FetchError> {
         let mut connection = self.connector.connect(endpoint, None, &self.tenant).await?;
-        let mut request = Request::new(DeliveryBody::none());
-        *request.method_mut() = Method::GET;
+        let (method, body) = match json {
+            None => (Method::GET, DeliveryBody::none()),
+            Some(json) => (Method::POST, DeliveryBody::new(json.into(), Bytes::new(), Bytes::new())),
+        };
+        let mut request = Request::new(body);
+        if method == Method::POST {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        }
+        *request.method_mut() = method;
         *request.uri_mut() = endpoint.target.clone().into();
         let headers = request.headers_mut();
         headers.insert(HOST, endpoint.authority.clone());

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,16 +18,21 @@ use super::tests::{NOW, Names, acceptor, guard, ip, local, receiver};
 use super::*;
 use crate::limits::{
     CERTIFICATE_FAILURES_MAX, CERTIFICATE_FETCHES, CERTIFICATE_RETRY, CERTIFICATE_TTL, CERTIFICATES_KEPT,
-    FETCH_BYTES_MAX, FETCH_TIMEOUT,
+    FETCH_BYTES_MAX, FETCH_TIMEOUT, KEY_SET_REFRESH, KEY_SET_TTL,
 };
 use crate::runtime::Clock;
-use crate::signature::Certificate;
+use crate::signature::{Certificate, KeySet, KeySetRequest};
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
 
 fn fetcher(allow: &[&str], names: Names) -> Fetcher<Names> {
     let ca_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
     Fetcher::new(guard(allow), tls_config(Some(&ca_file)).unwrap(), names)
+}
+
+#[expect(clippy::arc_with_non_send_sync, reason = "the names of the tests stay on one thread")]
+fn shared_fetcher() -> Arc<Fetcher<Names>> {
+    Arc::new(fetcher(LOOPBACK, Names::default()))
 }
 
 fn chain() -> Vec<u8> {
@@ -44,9 +50,14 @@ fn answer(status: u16) -> Vec<u8> {
 /// The lines of a request head.
 async fn head(socket: &mut TlsStream<TcpStream>) -> Vec<String> {
     let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
+    // A body of a few bytes comes with the head.
+    let end = loop {
         assert_ne!(socket.read_buf(&mut bytes).await.unwrap(), 0);
-    }
+        if let Some(end) = bytes.windows(4).position(|part| part == b"\r\n\r\n") {
+            break end;
+        }
+    };
+    bytes.truncate(end);
     String::from_utf8(bytes).unwrap().trim_end().split("\r\n").map(str::to_owned).collect()
 }
 
@@ -199,7 +210,7 @@ async fn only_https_urls_within_the_egress_rules_are_fetched() {
 }
 
 fn certificates() -> CertificateCache<Names> {
-    CertificateCache::new(fetcher(LOOPBACK, Names::default()), Clock::test(NOW))
+    CertificateCache::new(shared_fetcher(), Clock::test(NOW))
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,7 +271,7 @@ async fn a_failure_is_cached_for_a_while() {
     local(async {
         let (at, count) = server(|n, _| if n == 1 { answer(404) } else { ok(&chain()) }).await;
         let (certificates, address) = (certificates(), url(at, "/a.pem"));
-        let missing = CertificateUnavailable::Fetch(FetchError::Status(404));
+        let missing = KeysUnavailable::Fetch(FetchError::Status(404));
         assert!(!missing.is_temporary());
         for _ in 0..3 {
             assert_eq!(certificates.get(&address).await.map(|_| ()), Err(missing.clone()));
@@ -272,7 +283,7 @@ async fn a_failure_is_cached_for_a_while() {
 
         let (at, _) = server(|_, _| ok(b"<html>")).await;
         let got = certificates.get(&url(at, "/a.pem")).await.map(|_| ());
-        assert!(matches!(got, Err(CertificateUnavailable::Form(_))), "{got:?}");
+        assert!(matches!(got, Err(KeysUnavailable::Form(_))), "{got:?}");
     })
     .await;
 }
@@ -295,7 +306,7 @@ async fn a_cached_certificate_survives_temporary_failures_but_not_its_removal() 
         assert_eq!(count.get(), 2);
         tokio::time::advance(CERTIFICATE_RETRY).await;
         let gone = certificates.get(&address).await.map(|_| ());
-        assert_eq!(gone, Err(CertificateUnavailable::Fetch(FetchError::Status(404))));
+        assert_eq!(gone, Err(KeysUnavailable::Fetch(FetchError::Status(404))));
         assert_eq!(count.get(), 3);
     })
     .await;
@@ -312,8 +323,8 @@ async fn invented_urls_neither_flood_the_host_nor_evict_certificates() {
         }
         assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX);
         let other = url(at, "/other.pem");
-        assert_eq!(certificates.get(&other).await.map(|_| ()), Err(CertificateUnavailable::Busy));
-        assert!(CertificateUnavailable::Busy.is_temporary());
+        assert_eq!(certificates.get(&other).await.map(|_| ()), Err(KeysUnavailable::Busy));
+        assert!(KeysUnavailable::Busy.is_temporary());
         assert!(certificates.get(&good).await.is_ok());
         assert_eq!(count.get(), 1 + CERTIFICATE_FAILURES_MAX, "the good one is still known");
         // This holds even when it is time to fetch again.
@@ -350,13 +361,13 @@ async fn the_number_of_concurrent_fetches_is_limited() {
         };
         let held: Vec<_> = (0..CERTIFICATE_FETCHES).map(|n| spawn_local(ask(n))).collect();
         tokio::task::yield_now().await;
-        assert_eq!(ask(99).await, Err(CertificateUnavailable::Busy));
+        assert_eq!(ask(99).await, Err(KeysUnavailable::Busy));
         for held in held {
-            assert_eq!(held.await.unwrap(), Err(CertificateUnavailable::Fetch(FetchError::Timeout)));
+            assert_eq!(held.await.unwrap(), Err(KeysUnavailable::Fetch(FetchError::Timeout)));
         }
         assert_eq!(count.get(), CERTIFICATE_FETCHES);
         // `Busy` was not cached for this URL.
-        assert_eq!(ask(99).await, Err(CertificateUnavailable::Fetch(FetchError::Timeout)));
+        assert_eq!(ask(99).await, Err(KeysUnavailable::Fetch(FetchError::Timeout)));
     })
     .await;
 }
@@ -367,4 +378,54 @@ fn certificates_are_shared_between_threads() {
     is_shared::<CertificateCache>();
     is_shared::<Fetcher>();
     is_shared::<Certificate>();
+}
+
+fn set_of_keys(id: &str) -> Vec<u8> {
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    ok(format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"{x}"}}]}}"#).as_bytes())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_set_of_keys_is_fetched_again_for_a_new_key_but_not_for_every_invented_one() {
+    local(async {
+        let (at, count) = server(|n, _| set_of_keys(if n == 1 { "old" } else { "new" })).await;
+        let sets = KeyDocumentCache::<KeySet, _>::new(shared_fetcher(), Clock::test(NOW));
+        let address = url(at, "/keys");
+        let ask = |id: &'static str| {
+            let (sets, address) = (&sets, &address);
+            async move {
+                let has = move |set: &KeySet| set.has_key("EdDSA", Some(id));
+                has(&sets.get_with("keys", (address, None), has).await.unwrap())
+            }
+        };
+        assert!(ask("old").await && ask("old").await);
+        assert!(!ask("new").await, "fetched just now");
+        assert_eq!(count.get(), 1);
+        tokio::time::advance(KEY_SET_REFRESH).await;
+        assert!(ask("old").await, "a known key needs no fetch");
+        assert_eq!(count.get(), 1);
+        assert!(ask("new").await && !ask("invented").await && !ask("other").await);
+        assert_eq!(count.get(), 2);
+        tokio::time::advance(KEY_SET_TTL).await;
+        assert!(ask("new").await);
+        assert_eq!(count.get(), 3);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_asked_for_in_a_body_are_cached_by_the_body() {
+    local(async {
+        let (at, count) = server(|_, _| set_of_keys("one")).await;
+        let sets = KeyDocumentCache::<KeySet, _>::new(shared_fetcher(), Clock::test(NOW));
+        for (body, fetched) in [(Some("{\"a\":1}"), 1), (Some("{\"a\":1}"), 1), (Some("{}"), 2), (None, 3)] {
+            let body = body.map(crate::model::Secret::new);
+            let wanted = KeySetRequest { url: url(at, "/keys"), body, alg: "EdDSA".into(), key_id: None };
+            let (name, ask) = (wanted.name(), (&wanted.url, wanted.body.as_ref()));
+            assert!(!name.contains(['"', '{']), "no credentials: {name}");
+            sets.get_with(&name, ask, |_| true).await.unwrap();
+            assert_eq!(count.get(), fetched);
+        }
+    })
+    .await;
 }

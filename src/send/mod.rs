@@ -34,7 +34,7 @@ mod response_normalizer;
 #[cfg(test)]
 mod tests;
 
-pub use certificates::{CertificateCache, CertificateUnavailable};
+pub use certificates::{CertificateCache, KeyDocumentCache, KeysUnavailable};
 pub use client::{ClientSetup, DeliveryClient};
 pub use connect::{TlsError, tls_config};
 pub use dns::DnsResolver;

@@ -4,6 +4,7 @@ use ring::{digest, hmac};
 
 use super::code::CodeScheme;
 use super::encoding::Encoding;
+use super::jwt::JwtRules;
 use super::key::SecretFormat;
 use super::scheme::Method;
 use super::signed_content::{ContentPlaceholder, SignedContent};
@@ -72,14 +73,17 @@ fn method(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Method> {
         "ecdsa-p256" => Some(Method::EcdsaP256),
         "token" => Some(Method::Token),
         "basic" => Some(Method::Basic),
+        "jwt" => return jwt(raw, errors),
         "none" => Some(Method::None),
         other => other.strip_prefix("code:").and_then(|name| name.parse::<CodeScheme>().ok()).map(Method::Code),
     };
     let Some(method) = method else {
-        let allowed = "hmac, hash, ed25519, ecdsa-p256, token, basic, none, code:twilio, code:paypal, code:sns";
+        let allowed = "hmac, hash, ed25519, ecdsa-p256, jwt, token, basic, none, code:twilio, code:mandrill, code:contentful, \
+                       code:braintree, code:paypal, code:sns";
         errors.add("scheme", format!("{:?} is not known; allowed: {allowed}", raw.scheme));
         return None;
     };
+    errors.refuse(&[("jwt", raw.jwt.is_some())], &raw.scheme);
     let Some(alg) = raw.alg.as_deref() else { return Some(method) };
     let named = match (&method, alg) {
         (Method::Hmac(_), "sha1") => Method::Hmac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
@@ -100,6 +104,34 @@ fn method(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Method> {
     Some(named)
 }
 
+/// The rules of a token. `tolerance` is the allowed age of its time of issue.
+fn jwt(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Method> {
+    let has_no_meaning = [
+        ("alg", raw.alg.is_some()),
+        ("split", raw.split.is_some()),
+        ("prefix", raw.prefix.is_some()),
+        ("encoding", raw.encoding.is_some()),
+        ("signed", raw.signed.is_some()),
+        ("time", raw.time.is_some()),
+        ("unit", raw.unit.is_some()),
+        ("each", raw.each.is_some()),
+    ];
+    errors.refuse(&has_no_meaning, &raw.scheme);
+    if raw.tolerance.is_some_and(|tolerance| !(1..=TOLERANCE_SECONDS_MAX).contains(&tolerance)) {
+        errors.add("tolerance", format!("expected 1 to {TOLERANCE_SECONDS_MAX} seconds"));
+    }
+    let Some(jwt) = &raw.jwt else {
+        errors.add("jwt", "is missing: { alg, jwks, claims, … }");
+        return None;
+    };
+    let rules = JwtRules::try_new(jwt, raw.tolerance);
+    rules
+        .map_err(|wrong| wrong.into_iter().for_each(|detail| errors.add("jwt", detail)))
+        .ok()
+        .map(Box::new)
+        .map(Method::Jwt)
+}
+
 fn form(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> SecretFormat {
     let all = [
         ("utf8", SecretFormat::Utf8),
@@ -115,7 +147,8 @@ fn form(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> SecretFo
         }
         Method::Ed25519 => &[SecretFormat::Hex, SecretFormat::Base64, SecretFormat::Whpk, SecretFormat::SpkiBase64],
         Method::EcdsaP256 => &[SecretFormat::Hex, SecretFormat::Base64, SecretFormat::SpkiBase64],
-        Method::Token | Method::Basic | Method::None | Method::Code(_) => &[SecretFormat::Utf8],
+        Method::Jwt(rules) if rules.is_shared() => &[SecretFormat::Utf8, SecretFormat::Hex, SecretFormat::Base64],
+        Method::Token | Method::Basic | Method::Jwt(_) | Method::None | Method::Code(_) => &[SecretFormat::Utf8],
     };
     let given = raw.key.as_deref().unwrap_or("utf8");
     let found = all.iter().find(|(name, form)| *name == given && allowed.contains(form)).map(|(_, form)| *form);
@@ -196,7 +229,8 @@ fn signed(raw: &RawScheme, method: &Method, errors: &mut SchemeErrors) -> Signed
 
 fn time(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<TimeRule> {
     let Some(text) = &raw.time else {
-        for (field, is_given) in [("unit", raw.unit.is_some()), ("tolerance", raw.tolerance.is_some())] {
+        let is_age = raw.scheme == "jwt";
+        for (field, is_given) in [("unit", raw.unit.is_some()), ("tolerance", raw.tolerance.is_some() && !is_age)] {
             if is_given {
                 errors.add(field, "has a meaning with `time` only");
             }
@@ -210,9 +244,10 @@ fn time(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<TimeRule> {
     let unit = match raw.unit.as_deref() {
         None | Some("s") => TimestampUnit::Seconds,
         Some("ms") => TimestampUnit::Millis,
+        Some("s-or-ms") => TimestampUnit::SecondsOrMillis,
         Some("rfc3339") => TimestampUnit::Rfc3339,
         Some(other) => {
-            errors.add("unit", format!("{other:?} is not known; allowed: s, ms, rfc3339"));
+            errors.add("unit", format!("{other:?} is not known; allowed: s, ms, s-or-ms, rfc3339"));
             TimestampUnit::Seconds
         }
     };
@@ -233,6 +268,14 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
     match scheme.method {
         // The code of the scheme decides what is signed. The settings may still give locations.
         Method::Code(_) => return,
+        Method::Jwt(_) => {
+            let is_in_head =
+                |location: &ValueLocation| matches!(location, ValueLocation::Header(_) | ValueLocation::Query(_));
+            if !scheme.sig.iter().all(is_in_head) {
+                errors.add("sig", "a token stands in a header or in the query: header:NAME, query:NAME");
+            }
+            return;
+        }
         Method::None => errors.refuse(
             &[
                 ("sig", raw.sig.is_some()),
@@ -252,7 +295,9 @@ fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
     // A signature cannot cover itself.
     for location in &scheme.sig {
         let is_inside = match location {
-            ValueLocation::Json(_) | ValueLocation::Form(_) => scheme.signed.has(&ContentPlaceholder::Body),
+            ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..) => {
+                scheme.signed.has(&ContentPlaceholder::Body)
+            }
             ValueLocation::Query(_) | ValueLocation::Path => scheme.signed.has_url(),
             _ => false,
         } || scheme.signed.covers(location);

@@ -65,6 +65,9 @@ pub enum VerifyError {
     /// The body is not JSON or not a form, although the scheme requires it.
     #[error("the body is not {0}, which the signature is in")]
     Body(&'static str),
+    /// The token is not acceptable (scheme `jwt`).
+    #[error("the token: {0}")]
+    Jwt(Box<str>),
     /// The certificate is missing, invalid or not trusted.
     #[error("the certificate: {0}")]
     Certificate(Box<str>),

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::SchemeError;
 use super::code::CodeScheme;
+use super::jwt::JwtKey;
 use super::scheme::Method;
 use super::standard::{PUBLIC_PREFIX, SECRET_PREFIX};
 use crate::limits::{HMAC_KEY_BYTES_MIN, HMAC_KEY_BYTES_RECOMMENDED};
@@ -60,6 +61,7 @@ pub(super) enum VerifyingKeyKind {
     /// The SHA-256 of a token or of `user:password`. Digests are compared, so that the comparison does not reveal the
     /// length of the text.
     Token(digest::Digest),
+    Jwt(JwtKey),
     /// For a scheme implemented in code, which reads the secret itself.
     Text,
 }
@@ -74,6 +76,11 @@ impl VerifyingKey {
     /// Whether the key is so short that the user should be warned: an HMAC key below 16 bytes.
     pub fn is_short(&self) -> bool {
         self.is_short
+    }
+
+    /// The key of a token (scheme `jwt`).
+    pub(super) fn jwt(&self) -> Option<&JwtKey> {
+        if let VerifyingKeyKind::Jwt(key) = &self.kind { Some(key) } else { None }
     }
 
     /// The secret that the key was made from, for schemes implemented in code.
@@ -102,7 +109,9 @@ impl VerifyingKey {
                 VerifyingKeyKind::Hmac(hmac::Key::new(*algorithm, &bytes))
             }
             // The auth token of the account is an HMAC key too.
-            Method::Code(CodeScheme::Twilio) => {
+            Method::Code(
+                CodeScheme::Twilio | CodeScheme::Mandrill | CodeScheme::Contentful | CodeScheme::Braintree,
+            ) => {
                 is_short = symmetric(form, secret, length_min)?.len() < HMAC_KEY_BYTES_RECOMMENDED;
                 VerifyingKeyKind::Text
             }
@@ -115,6 +124,12 @@ impl VerifyingKey {
             Method::EcdsaP256 => VerifyingKeyKind::Public(p256(form, secret)?),
             Method::Basic if !secret.reveal().contains(':') => return Err(error("expected user:password")),
             Method::Token | Method::Basic => VerifyingKeyKind::Token(token_digest(secret.reveal().as_bytes())),
+            Method::Jwt(rules) if rules.is_shared() => {
+                let bytes = symmetric(form, secret, length_min)?;
+                is_short = bytes.len() < HMAC_KEY_BYTES_RECOMMENDED;
+                VerifyingKeyKind::Jwt(rules.key(&bytes).map_err(error)?)
+            }
+            Method::Jwt(rules) => VerifyingKeyKind::Jwt(rules.key(secret.reveal().as_bytes()).map_err(error)?),
             Method::None | Method::Code(_) => VerifyingKeyKind::Text,
         };
         Ok(Self { secret: secret.clone(), kind, is_short })
@@ -133,7 +148,10 @@ pub(super) fn bytes(form: SecretFormat, secret: &Secret) -> Result<Zeroizing<Vec
     match form {
         SecretFormat::Utf8 => Ok(text.as_bytes().to_vec()),
         SecretFormat::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
-        SecretFormat::Whsec => base64(text.strip_prefix(SECRET_PREFIX).unwrap_or(text)),
+        // Supabase writes the version of the signature before the secret.
+        SecretFormat::Whsec => {
+            base64(text.strip_prefix("v1,").unwrap_or(text).strip_prefix(SECRET_PREFIX).unwrap_or(text))
+        }
         SecretFormat::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
         SecretFormat::Base64 | SecretFormat::SpkiBase64 => base64(text),
     }

@@ -18,7 +18,10 @@ mod check;
 mod code;
 mod encoding;
 mod error;
+mod jwk;
+mod jwt;
 mod key;
+mod multipart;
 mod outbound_scheme;
 mod request_parts;
 mod sign;
@@ -31,7 +34,10 @@ mod verify;
 
 pub use code::{Certificate, CertificateError};
 pub use error::VerifyError;
+pub use jwk::{JwksError, KeySet};
+pub use jwt::KeySetRequest;
 pub use key::VerifyingKey;
+pub use multipart::{MultipartError, MultipartField, is_multipart, multipart_fields};
 pub use outbound_scheme::{OutboundKey, OutboundScheme, UnsignedDelivery};
 pub use request_parts::RequestParts;
 pub use scheme::{Scheme, SchemeError};
@@ -39,7 +45,7 @@ pub use sign::{OutgoingRequest, SignError};
 pub use signing_key::{SigningKey, SigningKind};
 pub use value_location::{AmbiguousHeader, ValueLocation, ValueLocationError};
 
-pub use crate::model::{OneOrMany, RawScheme};
+pub use crate::model::{OneOrMany, RawJwt, RawScheme};
 
 #[cfg(test)]
 mod proptests;

@@ -77,7 +77,7 @@ impl OutboundScheme {
         let scheme = Scheme::try_new(raw)?;
         let mut errors = Vec::new();
         let mut wrong = |field, detail: &str| errors.push(SchemeError { field, detail: detail.to_owned() });
-        if let Method::Code(_) | Method::None = scheme.method {
+        if let Method::Code(_) | Method::Jwt(_) | Method::None = scheme.method {
             wrong("scheme", "deliveries are signed by hmac, hash, ed25519, ecdsa-p256, token or basic");
         }
         let signature = match &scheme.sig[..] {
@@ -93,6 +93,9 @@ impl OutboundScheme {
         }
         if scheme.signed.has_json() {
             wrong("signed", "{json:…} has no meaning here: the body of a delivery is signed as it lies");
+        }
+        if scheme.signed.has_values() {
+            wrong("signed", "{query:…} and {form:…} have no meaning here: a delivery has neither");
         }
         if scheme.each.is_some() {
             wrong("each", "has no meaning here: a delivery is signed as a whole");

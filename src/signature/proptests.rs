@@ -59,6 +59,7 @@ fn trials() -> impl Strategy<Value = Trial> {
             let time_part = if time.is_some() { "{time}." } else { "" };
             let some = |text: &str| Some(text.to_owned());
             let raw = RawScheme {
+                jwt: None,
                 scheme: scheme.into(),
                 alg: alg.map(str::to_owned),
                 key: some(key),
@@ -205,6 +206,7 @@ proptest! {
         let mut fields = fields.into_iter();
         let mut next = || fields.next().flatten();
         let raw = RawScheme {
+            jwt: None,
             scheme: next().unwrap_or_else(|| "hmac".into()),
             alg: next(),
             key: next(),

@@ -5,13 +5,15 @@ use ring::{digest, hmac};
 
 use super::code::CodeScheme;
 use super::encoding::Encoding;
+use super::jwk::KeySet;
+use super::jwt::{JwtRules, KeySetRequest, bearer};
 use super::key::SecretFormat;
 use super::signed_content::{ContentPlaceholder, SignedContent};
 use super::time::TimeRule;
 use super::{RawScheme, RequestParts, ValueLocation, VerifyError, VerifyingKey, check, code};
 use crate::json::Pointer;
 use crate::limits::HMAC_KEY_BYTES_MIN;
-use crate::model::Secret;
+use crate::model::{Secret, Timestamp};
 
 /// An error in a field of a scheme, or in a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,8 @@ pub(super) enum Method {
     Token,
     /// Basic authentication (RFC 7617).
     Basic,
+    /// A JSON Web Token.
+    Jwt(Box<JwtRules>),
     /// Nothing is verified.
     None,
     /// A scheme implemented in code.
@@ -77,11 +81,29 @@ impl Scheme {
 
     /// Whether a secret is required: for all schemes except `none` and SNS, whose messages are signed by a certificate.
     pub fn needs_secret(&self) -> bool {
-        match self.method {
+        match &self.method {
             Method::None => false,
             Method::Code(which) => which.needs_secret(),
+            Method::Jwt(rules) => rules.needs_secret(),
             _ => true,
         }
+    }
+
+    /// Whether a source may have secrets. The keys of a token can be secrets although they can be fetched too.
+    pub fn takes_secrets(&self) -> bool {
+        self.needs_secret() || matches!(self.method, Method::Jwt(_))
+    }
+
+    /// Whether requests are verified by their head alone, so that the body of a refused request need not be read.
+    pub fn is_in_head(&self) -> bool {
+        let covers_no_body = match &self.method {
+            Method::Token | Method::Basic => true,
+            Method::Jwt(rules) => !rules.covers_body(),
+            _ => false,
+        };
+        let is_in_head =
+            |location: &ValueLocation| matches!(location, ValueLocation::Header(_) | ValueLocation::Query(_));
+        covers_no_body && self.each.is_none() && self.sig.iter().all(is_in_head)
     }
 
     /// Whether the scheme verifies anything: true for all schemes except `none`.
@@ -91,7 +113,12 @@ impl Scheme {
 
     /// Whether `{url}` is signed, so that the public URL must be known.
     pub fn needs_url(&self) -> bool {
-        self.signed.has_url() || matches!(self.method, Method::Code(which) if which.needs_url())
+        self.signed.has_url()
+            || match &self.method {
+                Method::Code(which) => which.needs_url(),
+                Method::Jwt(rules) => rules.needs_url(),
+                _ => false,
+            }
     }
 
     /// Whether `{id}` is signed, so that [`Self::with_id`] must set its locations.
@@ -102,7 +129,7 @@ impl Scheme {
     /// Whether the request contains the secret itself at the location of the signature (`token`, `basic`). Such a value
     /// must not be stored.
     pub fn sends_secret(&self) -> bool {
-        matches!(self.method, Method::Token | Method::Basic)
+        matches!(self.method, Method::Token | Method::Basic | Method::Jwt(_))
     }
 
     /// The locations of signatures.
@@ -117,6 +144,10 @@ impl Scheme {
             (_, ValueLocation::Const(_)) => true,
             (Method::Token | Method::Basic | Method::None, _) => false,
             (Method::Code(which), _) => which.covers(location),
+            (Method::Jwt(rules), location) => {
+                rules.covers_body()
+                    && matches!(location, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..))
+            }
             _ => {
                 self.signed.covers(location)
                     || self.signed.has(&ContentPlaceholder::Time)
@@ -153,5 +184,32 @@ impl Scheme {
             Method::Code(which) => code::certificate_url(*which, request),
             _ => Ok(None),
         }
+    }
+
+    /// Where the public keys of this request are published; `None` if the scheme fetches none.
+    ///
+    /// # Errors
+    /// [`VerifyError`] if the request has no token that a published key could verify.
+    pub fn key_set(&self, request: &RequestParts<'_>) -> Result<Option<KeySetRequest>, VerifyError> {
+        match &self.method {
+            Method::Jwt(rules) => rules.key_set(bearer(&self.token(request)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Verifies a request as [`Self::verify`] does, with the keys that [`Self::key_set`] asked for.
+    ///
+    /// # Errors
+    /// [`VerifyError`] with the reason why the request is refused.
+    pub fn verify_by_key_set<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k VerifyingKey>,
+        published: Option<&KeySet>,
+        request: &RequestParts<'_>,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
+        let Method::Jwt(rules) = &self.method else { return self.verify(keys, None, request, now) };
+        let token = self.token(request)?;
+        rules.verify(bearer(&token), keys.into_iter().filter_map(VerifyingKey::jwt), published, request, now)
     }
 }

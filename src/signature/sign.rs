@@ -5,19 +5,20 @@ use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use serde_json::value::RawValue;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::code::{self, CodeScheme, twilio};
-use super::key::{VerifyingKeyKind, public_text};
+use super::code::{self, CodeScheme, braintree, contentful, twilio};
+use super::jwt::JwtRules;
+use super::key::{VerifyingKeyKind, bytes, public_text};
 use super::scheme::Method;
 use super::signed_content::{ContentPart, SignedContentValues};
 use super::standard::PRIVATE_PREFIX;
 use super::time::{TimeRule, TimestampUnit};
-use super::verify::{hash, join, mac};
+use super::verify::{FIRST_ELEMENT, hash, join, mac};
 use super::{RequestParts, Scheme, SchemeError, ValueLocation, VerifyError, VerifyingKey};
 use crate::json::{self, Pointer};
 use crate::model::header::FORM;
@@ -52,7 +53,7 @@ pub enum SignError {
     #[error("nothing can be written to {0}")]
     UnwritableLocation(Box<str>),
     /// Only the provider has the key, which belongs to a certificate.
-    #[error("only the provider can sign with code:{0}, by its certificate")]
+    #[error("only the provider can sign with {0}, by a key of its own")]
     ProviderOnly(&'static str),
 }
 
@@ -86,8 +87,12 @@ impl Scheme {
     pub fn sign(&self, secret: &Secret, outgoing: &mut OutgoingRequest, time: Timestamp) -> Result<(), SignError> {
         let signer = match &self.method {
             Method::None => return Ok(()),
-            Method::Code(CodeScheme::Twilio) => return sign_twilio(secret, outgoing),
+            Method::Code(CodeScheme::Twilio) => return sign_twilio(secret, outgoing, twilio::SIGNATURE),
+            Method::Code(CodeScheme::Mandrill) => return sign_twilio(secret, outgoing, twilio::MANDRILL_SIGNATURE),
+            Method::Code(CodeScheme::Contentful) => return sign_contentful(secret, outgoing, time),
+            Method::Code(CodeScheme::Braintree) => return sign_braintree(secret, outgoing),
             Method::Code(which) => return Err(SignError::ProviderOnly(which.name())),
+            Method::Jwt(rules) => return self.sign_jwt(rules, secret, outgoing, time),
             _ => self.signer(secret)?,
         };
         let Some(each) = &self.each else { return self.sign_at("", &signer, outgoing, time) };
@@ -95,6 +100,22 @@ impl Scheme {
         let count = each.find(&outgoing.body).and_then(json::elements).map(|elements| elements.len());
         (0..count.filter(|count| *count > 0).ok_or_else(missing)?)
             .try_for_each(|index| self.sign_at(&format!("{each}/{index}"), &signer, outgoing, time))
+    }
+
+    fn sign_jwt(
+        &self,
+        rules: &JwtRules,
+        secret: &Secret,
+        outgoing: &mut OutgoingRequest,
+        time: Timestamp,
+    ) -> Result<(), SignError> {
+        let key = bytes(self.form, secret)?;
+        let token = rules.sign(&key, &outgoing.request(), time).ok_or(SignError::ProviderOnly("jwt"))?;
+        let location = self.sig.first().ok_or_else(|| SignError::UnwritableLocation("sig".into()))?;
+        let is_authorization =
+            matches!(location, ValueLocation::Header(names) if names.first() == Some(&AUTHORIZATION));
+        let value = if is_authorization { format!("Bearer {token}") } else { token };
+        put(outgoing, "", location, &value, false)
     }
 
     /// The secret that verifies the signatures of this secret: for an asymmetric scheme, the public key in the format
@@ -139,7 +160,8 @@ impl Scheme {
         let mut value = String::new();
         match &formatted {
             Some((TimeRule { location: ValueLocation::Sig(prefix), .. }, text)) => {
-                value.extend([&**prefix, text.as_str()]);
+                let prefix = if **prefix == *FIRST_ELEMENT { "" } else { prefix };
+                value.extend([prefix, text.as_str()]);
                 value.extend(self.split);
             }
             Some((rule, text)) => put(outgoing, base, &rule.location, text, rule.unit != TimestampUnit::Rfc3339)?,
@@ -263,6 +285,13 @@ fn put(
             let form = std::str::from_utf8(&outgoing.body).map_err(|_| refused())?;
             outgoing.body = with_pair(form, name, text).into_bytes();
         }
+        ValueLocation::FormJson(name, pointer) => {
+            let field = ValueLocation::Form(name.clone());
+            let there = field.read(&outgoing.request()).ok().flatten().ok_or_else(refused)?.into_owned();
+            let value = if is_number { text.to_owned() } else { serde_json::Value::from(text).to_string() };
+            let changed = json::set(there.as_bytes(), pointer, &value).ok_or_else(refused)?;
+            put(outgoing, base, &field, &String::from_utf8(changed).map_err(|_| refused())?, false)?;
+        }
         ValueLocation::Sig(_) | ValueLocation::Path | ValueLocation::Const(_) => return Err(refused()),
     }
     Ok(())
@@ -280,7 +309,25 @@ fn with_pair(pairs: &str, name: &str, value: &str) -> String {
     joined
 }
 
-fn sign_twilio(token: &Secret, outgoing: &mut OutgoingRequest) -> Result<(), SignError> {
+fn sign_contentful(secret: &Secret, outgoing: &mut OutgoingRequest, time: Timestamp) -> Result<(), SignError> {
+    let listed = format!("{},{}", contentful::SIGNED_HEADERS, contentful::TIMESTAMP);
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| SignError::UnwritableLocation("header".into()));
+    outgoing.headers.insert(contentful::TIMESTAMP, HeaderValue::from(time.as_millis()));
+    outgoing.headers.insert(contentful::SIGNED_HEADERS, value(&listed)?);
+    let signature = contentful::sign(secret, &outgoing.request())?;
+    outgoing.headers.insert(contentful::SIGNATURE, value(&signature)?);
+    Ok(())
+}
+
+fn sign_braintree(secret: &Secret, outgoing: &mut OutgoingRequest) -> Result<(), SignError> {
+    let payload = ValueLocation::Form(braintree::PAYLOAD.into());
+    let signed = payload.read(&outgoing.request()).ok().flatten();
+    let signed = signed.ok_or_else(|| VerifyError::Missing(payload.to_string().into()))?;
+    let signature = braintree::sign(secret, &signed);
+    put(outgoing, "", &ValueLocation::Form(braintree::SIGNATURE.into()), &signature, false)
+}
+
+fn sign_twilio(token: &Secret, outgoing: &mut OutgoingRequest, name: &'static str) -> Result<(), SignError> {
     let kind = outgoing.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let is_form = kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(FORM));
     if !is_form && !outgoing.body.is_empty() {
@@ -293,7 +340,7 @@ fn sign_twilio(token: &Secret, outgoing: &mut OutgoingRequest) -> Result<(), Sig
         None => outgoing.url.clone(),
     };
     let value = code::sign_twilio(token, &url, is_form.then_some(&*outgoing.body));
-    let value = HeaderValue::from_str(&value).map_err(|_| SignError::UnwritableLocation(twilio::SIGNATURE.into()))?;
-    outgoing.headers.insert(twilio::SIGNATURE, value);
+    let value = HeaderValue::from_str(&value).map_err(|_| SignError::UnwritableLocation(name.into()))?;
+    outgoing.headers.insert(name, value);
     Ok(())
 }

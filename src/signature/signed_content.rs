@@ -6,7 +6,7 @@ use std::str::FromStr;
 use http::HeaderName;
 use smallvec::SmallVec;
 
-use super::value_location::{header, header_names};
+use super::value_location::{header, header_names, query_parameter};
 use super::{RequestParts, ValueLocation, VerifyError};
 use crate::json::{self, Pointer, PointerSet};
 use crate::template::{self, Template};
@@ -15,8 +15,8 @@ use crate::template::{self, Template};
 const PARTS: usize = 12;
 
 /// The allowed placeholders, for error messages.
-const PLACEHOLDERS: &str =
-    "{body}, {time}, {id}, {method}, {url}, {url:unescaped}, {key}, {header:NAME} and {json:/POINTER} are allowed";
+const PLACEHOLDERS: &str = "{body}, {time}, {id}, {method}, {url}, {url:unescaped}, {key}, {header:NAME}, {query:NAME}, {query-lower:NAME}, \
+     {form:FIELD}, {form:FIELD#/POINTER} and {json:/POINTER} are allowed";
 
 /// The characters whose percent-encoding HubSpot decodes in the URL before it signs
 /// (<https://developers.hubspot.com/docs/apps/legacy-apps/authentication/validating-requests>). All other sequences
@@ -44,6 +44,10 @@ pub(super) enum ContentPlaceholder {
     Header(Vec<HeaderName>),
     /// A value of the body, and its slot in the set of pointers.
     Json(Pointer, usize),
+    /// A parameter of the query, or a value of a form.
+    Value(ValueLocation),
+    /// A parameter of the query in lower case (Mercado Pago).
+    QueryLower(Box<str>),
 }
 
 /// A part of the signed content.
@@ -95,6 +99,8 @@ fn placeholder(name: &str, json: &mut PointerSet) -> Option<ContentPlaceholder> 
         "key" => ContentPlaceholder::Key,
         _ => match name.split_once(':')? {
             ("header", names) => ContentPlaceholder::Header(header_names(names).ok()?),
+            ("query" | "form", _) => ContentPlaceholder::Value(name.parse().ok()?),
+            ("query-lower", name) if !name.is_empty() => ContentPlaceholder::QueryLower(name.into()),
             ("json", pointer) => {
                 let pointer = Pointer::try_new(pointer).ok()?;
                 let slot = json.add(&pointer);
@@ -128,6 +134,11 @@ impl SignedContent {
         self.any(|signed| matches!(signed, ContentPlaceholder::Json(..)))
     }
 
+    /// Whether values of the query or of a form are signed.
+    pub(super) fn has_values(&self) -> bool {
+        self.any(|signed| matches!(signed, ContentPlaceholder::Value(_) | ContentPlaceholder::QueryLower(_)))
+    }
+
     /// Whether the content depends on the request, so that two requests have different signatures.
     pub(super) fn depends_on_request(&self) -> bool {
         self.any(|signed| !matches!(signed, ContentPlaceholder::Key | ContentPlaceholder::Method))
@@ -144,8 +155,15 @@ impl SignedContent {
                 self.has(&ContentPlaceholder::Body)
                     || self.any(|signed| matches!(signed, ContentPlaceholder::Json(own, _) if own == pointer))
             }
-            ValueLocation::Form(_) => self.has(&ContentPlaceholder::Body),
-            ValueLocation::Query(_) | ValueLocation::Path => self.has_url(),
+            ValueLocation::Form(_) | ValueLocation::FormJson(..) => {
+                self.has(&ContentPlaceholder::Body) || self.has(&ContentPlaceholder::Value(location.clone()))
+            }
+            ValueLocation::Query(name) => {
+                self.has_url()
+                    || self.has(&ContentPlaceholder::Value(location.clone()))
+                    || self.has(&ContentPlaceholder::QueryLower(name.clone()))
+            }
+            ValueLocation::Path => self.has_url(),
             ValueLocation::Sig(_) => false,
             ValueLocation::Const(_) => true,
         }
@@ -216,15 +234,31 @@ impl SignedContent {
                     }
                     parts.push(ContentPart::text(value));
                 }
+                ContentPlaceholder::Value(location) => {
+                    let missing = || VerifyError::Missing(location.to_string().into());
+                    parts.push(owned(location.read(request)?.ok_or_else(missing)?));
+                }
+                ContentPlaceholder::QueryLower(name) => {
+                    let missing = || VerifyError::Missing(format!("query:{name}").into());
+                    let value = query_parameter(request, name).ok_or_else(missing)?;
+                    parts.push(ContentPart::Bytes(Cow::Owned(value.to_ascii_lowercase().into_bytes())));
+                }
                 // Adyen signs a missing field as an empty text.
                 ContentPlaceholder::Json(_, slot) => match found.raw(*slot).and_then(json::text) {
                     None => (),
-                    Some(Cow::Borrowed(value)) => parts.push(ContentPart::text(value)),
-                    Some(Cow::Owned(value)) => parts.push(ContentPart::Bytes(Cow::Owned(value.into_bytes()))),
+                    Some(value) => parts.push(owned(value)),
                 },
             }
         }
         Ok(parts)
+    }
+}
+
+/// A part of text that may be decoded.
+fn owned(value: Cow<'_, str>) -> ContentPart<'_> {
+    match value {
+        Cow::Borrowed(text) => ContentPart::text(text),
+        Cow::Owned(text) => ContentPart::Bytes(Cow::Owned(text.into_bytes())),
     }
 }
 

@@ -6,6 +6,9 @@ use crate::model::Timestamp;
 /// The maximum number of digits of a time in seconds or milliseconds: enough for the year 2286 in milliseconds.
 const DIGITS_MAX: usize = 13;
 
+/// Digits of a time from which on it is in milliseconds: since 1973. In seconds, that many come in the year 5138.
+const MILLIS_DIGITS_MIN: usize = 12;
+
 /// The unit or format of a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimestampUnit {
@@ -13,6 +16,8 @@ pub(super) enum TimestampUnit {
     Seconds,
     /// Milliseconds since 1970.
     Millis,
+    /// Seconds or milliseconds since 1970: a number of at least 12 digits is in milliseconds.
+    SecondsOrMillis,
     /// RFC 3339 with any fraction and offset. The text is signed as written.
     Rfc3339,
 }
@@ -30,6 +35,7 @@ impl TimestampUnit {
         match self {
             Self::Seconds => "seconds",
             Self::Millis => "milliseconds",
+            Self::SecondsOrMillis => "seconds or milliseconds",
             Self::Rfc3339 => "RFC 3339",
         }
     }
@@ -44,6 +50,8 @@ impl TimestampUnit {
         match self {
             Self::Seconds => number().map(|seconds| seconds.saturating_mul(1000)),
             Self::Millis => number(),
+            Self::SecondsOrMillis if text.len() >= MILLIS_DIGITS_MIN => number(),
+            Self::SecondsOrMillis => number().map(|seconds| seconds.saturating_mul(1000)),
             Self::Rfc3339 => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
         }
     }
@@ -75,7 +83,7 @@ impl TimeRule {
     pub(super) fn format(&self, time: Timestamp) -> String {
         match self.unit {
             TimestampUnit::Seconds => time.as_secs().to_string(),
-            TimestampUnit::Millis => time.as_millis().to_string(),
+            TimestampUnit::Millis | TimestampUnit::SecondsOrMillis => time.as_millis().to_string(),
             TimestampUnit::Rfc3339 => time.to_string(),
         }
     }

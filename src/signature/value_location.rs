@@ -7,11 +7,11 @@ use std::str::FromStr;
 use http::HeaderMap;
 use http::HeaderName;
 
-use super::RequestParts;
+use super::{RequestParts, multipart_fields};
 use crate::json::{self, Pointer};
 
 /// The location of a value in a request. The text forms are: `header:A|B` (the first header that exists),
-/// `json:/pointer`, `form:field`, `query:name`, `sig:t=` (an element of the signature value), `path` (the path after
+/// `json:/pointer`, `form:field`, `form:field#/pointer`, `query:name`, `sig:t=` (an element of the signature value), `path` (the path after
 /// the source) and `const:text`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueLocation {
@@ -19,8 +19,10 @@ pub enum ValueLocation {
     Header(Vec<HeaderName>),
     /// A value of the JSON body. A JSON string is decoded. Other values give their JSON text.
     Json(Pointer),
-    /// A field of a form body.
+    /// A field of a form body, urlencoded or multipart.
     Form(Box<str>),
+    /// A value of the JSON in a field of a form body.
+    FormJson(Box<str>, Pointer),
     /// A parameter of the query.
     Query(Box<str>),
     /// An element of the signature value, by its prefix.
@@ -33,7 +35,9 @@ pub enum ValueLocation {
 
 /// The text is not a location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected header:NAME, json:/POINTER, form:FIELD, query:NAME, sig:PREFIX, path or const:TEXT")]
+#[error(
+    "expected header:NAME, json:/POINTER, form:FIELD, form:FIELD#/POINTER, query:NAME, sig:PREFIX, path or const:TEXT"
+)]
 pub struct ValueLocationError;
 
 /// A header occurs more than once with different values, so it is unclear which value counts.
@@ -57,7 +61,12 @@ impl FromStr for ValueLocation {
         }
         match kind {
             "header" => header_names(value).map(Self::Header),
-            "form" => Ok(Self::Form(value.into())),
+            "form" => match value.split_once("#/") {
+                Some((field, pointer)) if !field.is_empty() => Pointer::try_new(&format!("/{pointer}"))
+                    .map(|pointer| Self::FormJson(field.into(), pointer))
+                    .map_err(|_| ValueLocationError),
+                _ => Ok(Self::Form(value.into())),
+            },
             "query" => Ok(Self::Query(value.into())),
             "sig" => Ok(Self::Sig(value.into())),
             "const" => Ok(Self::Const(value.into())),
@@ -89,6 +98,18 @@ fn pair<'a>(encoded: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
     url::form_urlencoded::parse(encoded).find(|(given, _)| given == name).map(|(_, value)| value)
 }
 
+/// A parameter of the query, decoded.
+pub(super) fn query_parameter<'a>(request: &RequestParts<'a>, name: &str) -> Option<Cow<'a, str>> {
+    request.query.and_then(|query| pair(query.as_bytes(), name))
+}
+
+/// A text field of a form, urlencoded or multipart. Bytes that are no UTF-8 become U+FFFD.
+pub(super) fn form_field<'a>(request: &RequestParts<'a>, name: &str) -> Option<Cow<'a, str>> {
+    let Some(fields) = multipart_fields(request) else { return pair(request.body, name) };
+    let mut texts = fields.ok()?.into_iter().filter(|field| field.file_name.is_none());
+    texts.find(|field| field.name == name).map(|field| String::from_utf8_lossy(field.content))
+}
+
 impl fmt::Display for ValueLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,6 +122,7 @@ impl fmt::Display for ValueLocation {
             }
             Self::Json(pointer) => write!(f, "json:{pointer}"),
             Self::Form(name) => write!(f, "form:{name}"),
+            Self::FormJson(name, pointer) => write!(f, "form:{name}#{pointer}"),
             Self::Query(name) => write!(f, "query:{name}"),
             Self::Sig(prefix) => write!(f, "sig:{prefix}"),
             Self::Path => f.write_str("path"),
@@ -119,8 +141,12 @@ impl ValueLocation {
         Ok(match self {
             Self::Header(names) => header(names, request.headers)?.map(Cow::Borrowed),
             Self::Json(pointer) => pointer.find(request.body).and_then(json::text),
-            Self::Form(name) => pair(request.body, name),
-            Self::Query(name) => request.query.and_then(|query| pair(query.as_bytes(), name)),
+            Self::Form(name) => form_field(request, name),
+            Self::FormJson(name, pointer) => form_field(request, name).and_then(|text| {
+                let found = pointer.find(text.as_bytes()).and_then(json::text);
+                found.map(|found| Cow::Owned(found.into_owned()))
+            }),
+            Self::Query(name) => query_parameter(request, name),
             Self::Path => Some(Cow::Borrowed(request.path)).filter(|path| !path.is_empty()),
             Self::Const(text) => Some(Cow::Owned(text.to_string())),
             Self::Sig(_) => None,
@@ -155,7 +181,17 @@ mod tests {
 
     #[test]
     fn places_print_as_they_are_written() {
-        for text in ["header:x-a|x-b", "json:/a/0", "json:", "form:a b", "query:x", "sig:t=", "path", "const:a:b"] {
+        for text in [
+            "header:x-a|x-b",
+            "json:/a/0",
+            "json:",
+            "form:a b",
+            "form:a#/b/0",
+            "query:x",
+            "sig:t=",
+            "path",
+            "const:a:b",
+        ] {
             assert_eq!(text.parse::<ValueLocation>().unwrap().to_string(), text);
         }
         for text in
@@ -186,6 +222,14 @@ mod tests {
         assert_eq!(read("json:/a", &[], None, r#"{"a":null}"#), Ok(None));
         assert_eq!(read("json:/a", &[], None, "not JSON"), Ok(None));
         assert_eq!(read("form:a b", &[], None, "c=1&a+b=%41+%2B"), some("A +"));
+        assert_eq!(read("form:p#/a/0", &[], None, "x=1&p=%7B%22a%22%3A%5B%22b%22%5D%7D"), some("b"));
+        assert_eq!(read("form:p#/a", &[], None, "p=no+JSON"), Ok(None));
+        let multipart = ("content-type", "multipart/form-data; boundary=b");
+        let body = "--b\r\nContent-Disposition: form-data; name=a; filename=f\r\n\r\nno\r\n--b\r\n\
+                    Content-Disposition: form-data; name=a\r\n\r\n{\"c\":1}\r\n--b--";
+        assert_eq!(read("form:a", &[multipart], None, body), some("{\"c\":1}"));
+        assert_eq!(read("form:a#/c", &[multipart], None, body), some("1"));
+        assert_eq!(read("form:a", &[multipart], None, &body[..body.len() - 4]), Ok(None), "not complete");
         assert_eq!(read("query:x", &[], Some("y=1&x=%2Fa"), "x=no"), some("/a"));
         assert_eq!(read("query:x", &[], None, "x=no"), Ok(None));
         assert_eq!(read("path", &[], None, ""), some("orders/create"));

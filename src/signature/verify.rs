@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::code::PAYPAL_TOLERANCE;
 use super::encoding::DecodedSignature;
+use super::jwt::bearer;
 use super::key::{VerifyingKeyKind, token_digest};
 use super::scheme::Method;
 use super::signed_content::{ContentPart, ContentPlaceholder, SignedContentValues};
@@ -21,6 +22,9 @@ use crate::model::{Secret, Timestamp};
 
 /// The number of keys that are kept without an allocation. A source has one key, or two during a rotation.
 const KEYS: usize = 8;
+
+/// The position that stands for the first element of the signature value (Recurly: `sig:[0]`).
+pub(super) const FIRST_ELEMENT: &str = "[0]";
 
 type VerifyingKeys<'k> = SmallVec<[&'k VerifyingKey; KEYS]>;
 /// The values that contain signatures, each with its location.
@@ -42,6 +46,7 @@ impl Scheme {
         let keys: VerifyingKeys<'k> = keys.into_iter().collect();
         match &self.method {
             Method::None => return Ok(()),
+            Method::Jwt(_) => return self.verify_by_key_set(keys, None, request, now),
             Method::Code(which) => {
                 let secrets: SmallVec<[&Secret; KEYS]> = keys.iter().map(|key| key.secret()).collect();
                 let tolerance =
@@ -73,10 +78,9 @@ impl Scheme {
         // A timestamp in the body is read only after the signature matches, unless the timestamp is needed for the
         // signature. So no data of an unverified sender is parsed.
         let is_late = !self.signed.has(&ContentPlaceholder::Time)
-            && self
-                .time
-                .as_ref()
-                .is_some_and(|rule| matches!(rule.location, ValueLocation::Json(_) | ValueLocation::Form(_)));
+            && self.time.as_ref().is_some_and(|rule| {
+                matches!(rule.location, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..))
+            });
         let time = if is_late { None } else { self.checked_time(request, &signature_values, now)? };
         let id = self.id(request)?;
         let parts =
@@ -88,6 +92,12 @@ impl Scheme {
             self.checked_time(request, &signature_values, now)?;
         }
         Ok(())
+    }
+
+    /// The value of the first location that has one: a token.
+    pub(super) fn token<'a>(&'a self, request: &RequestParts<'a>) -> Result<Cow<'a, str>, VerifyError> {
+        let values = self.signature_values(request)?;
+        values.into_iter().next().map(|(_, value)| value).ok_or_else(|| VerifyError::Missing(self.sig_place()))
     }
 
     /// The values at the locations of signatures.
@@ -179,6 +189,9 @@ impl Scheme {
         signature_values: &'g SignatureValues<'_>,
         prefix: &str,
     ) -> Result<Option<&'g str>, VerifyError> {
+        if prefix == FIRST_ELEMENT {
+            return Ok(signature_values.iter().find_map(|(_, value)| self.raw_elements(value).next()));
+        }
         let mut found = None;
         for element in signature_values.iter().flat_map(|(_, value)| self.raw_elements(value)) {
             match (element.strip_prefix(prefix), found) {
@@ -227,13 +240,18 @@ impl Scheme {
                         allowed: SIGNATURES_MAX,
                     });
                 }
-                let digest = match self.method {
-                    Method::Basic => basic(token).map(|pair| token_digest(&pair)),
-                    _ => Some(token_digest(token.as_bytes())),
+                // A secret may be pasted with the word `Bearer` before it or without.
+                let without_word = bearer(token);
+                let [digest, other] = match self.method {
+                    Method::Basic => [basic(token).map(|pair| token_digest(&pair)), None],
+                    _ => [Some(token), Some(without_word).filter(|plain| *plain != token)]
+                        .map(|token| token.map(|token| token_digest(token.as_bytes()))),
                 };
                 for key in keys {
-                    if let (Some(digest), VerifyingKeyKind::Token(expected)) = (&digest, &key.kind) {
-                        found |= digest.as_ref().ct_eq(expected.as_ref());
+                    if let VerifyingKeyKind::Token(expected) = &key.kind {
+                        for digest in [&digest, &other].into_iter().flatten() {
+                            found |= digest.as_ref().ct_eq(expected.as_ref());
+                        }
                     }
                 }
             }
@@ -268,7 +286,7 @@ fn any_fits(keys: &VerifyingKeys<'_>, parts: &[ContentPart<'_>], candidates: &[D
                     candidates.iter().filter(|candidate| public.verify(message, candidate.as_slice()).is_ok()).count();
                 Choice::from(u8::from(fits > 0))
             }
-            VerifyingKeyKind::Token(_) | VerifyingKeyKind::Text => Choice::from(0),
+            VerifyingKeyKind::Token(_) | VerifyingKeyKind::Jwt(_) | VerifyingKeyKind::Text => Choice::from(0),
         };
     }
     found

@@ -48,3 +48,4 @@ mod scale;
 mod secrecy;
 mod tidy;
 mod timing;
+mod tokens;

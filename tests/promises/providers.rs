@@ -47,7 +47,13 @@ fn server_of(requests: &[Value]) -> Server {
     for source in sources.values() {
         config += "\n[[sources]]\n";
         for (key, value) in source.as_object().unwrap() {
-            config += &format!("{key} = {value}\n");
+            match value.as_object() {
+                None => config += &format!("{key} = {value}\n"),
+                Some(table) => {
+                    let members: Vec<_> = table.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+                    config += &format!("{key} = {{ {} }}\n", members.join(", "));
+                }
+            }
         }
     }
     let dir = Arc::new(tempfile::tempdir().unwrap());

@@ -149,5 +149,52 @@ def hubspot():
          query="a=1")
 
 
-for provider in [stripe, standard_webhooks, svix, slack, twilio, discord, sendgrid, adyen, hubspot]:
+def braintree():
+    from urllib.parse import urlencode
+
+    from braintree import BraintreeGateway, Configuration, Environment
+
+    secret = "a-private-key-of-braintree"
+    gateway = BraintreeGateway(Configuration(Environment.Sandbox, "merchant", "public_key", secret))
+    sample = gateway.webhook_testing.sample_notification("subscription_went_past_due", uuid.uuid4().hex)
+    payload = sample["bt_payload"].decode()
+    gateway.webhook_notification.parse(sample["bt_signature"], payload)
+    case({"name": "braintree", "kind": "braintree", "secrets": [secret], "options": {"public_key": "public_key"}},
+         {"Content-Type": "application/x-www-form-urlencoded"},
+         urlencode({"bt_signature": sample["bt_signature"], "bt_payload": payload}), "braintree.event")
+
+
+def livekit():
+    import hashlib
+
+    import jwt
+
+    secret = "an-api-secret-of-livekit-0123456789abcdef"
+    body = json.dumps({"event": "room_started", "id": "EV_" + uuid.uuid4().hex[:10], "room": {"name": "a"}})
+    digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
+    token = jwt.encode({"iss": "api-key", "nbf": NOW, "exp": NOW + 300, "sha256": digest}, secret, algorithm="HS256")
+    case({"name": "livekit", "kind": "livekit", "secrets": [secret], "options": {"api_key": "api-key"}},
+         {"Authorization": token, "Content-Type": "application/webhook+json"}, body, "livekit.room_started",
+         json.loads(body)["id"])
+
+
+def plaid():
+    import hashlib
+
+    import jwt
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    published = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
+    published.update({"kid": "one", "use": "sig", "alg": "ES256"})
+    body = json.dumps({"webhook_code": "DEFAULT_UPDATE", "item_id": uuid.uuid4().hex}, indent=2)
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    token = jwt.encode({"iat": NOW, "request_body_sha256": digest}, key, algorithm="ES256", headers={"kid": "one"})
+    options = {"environment": "sandbox", "client_id": "me", "secret": "a-secret-of-plaid"}
+    case({"name": "plaid", "kind": "plaid", "secrets": [json.dumps(published)], "options": options},
+         {"Plaid-Verification": token}, body, "plaid.DEFAULT_UPDATE")
+
+
+for provider in [stripe, standard_webhooks, svix, slack, twilio, discord, sendgrid, adyen, hubspot, braintree,
+                 livekit, plaid]:
     provider()

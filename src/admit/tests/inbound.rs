@@ -592,3 +592,249 @@ fn a_strict_catalogue_checks_events_of_partners_but_not_of_providers() {
     assert_eq!(code, 422, "{answer}");
     assert_eq!(served.fake.stored().len(), 1);
 }
+
+/// What the sender of a source proves by the head of its request is judged before the body is read.
+#[test]
+fn a_request_that_its_head_proves_is_refused_before_its_body() {
+    let sources = [
+        "name = \"static\"\nkind = \"token\"\nsecrets = [\"a-token-of-some-length\"]",
+        "name = \"pass\"\nkind = \"basic\"\nsecrets = [\"user:a-long-password\"]",
+        "name = \"jwt\"\nkind = \"custom\"\nsecrets = [\"a-secret-of-some-length\"]\n\
+         verify = { scheme = \"jwt\", sig = \"header:Authorization\", jwt = { alg = \"HS256\" } }",
+        "name = \"body\"\nkind = \"custom\"\nsecrets = [\"a-token-of-some-length\"]\n\
+         verify = { scheme = \"token\", sig = \"json:/token\" }",
+    ];
+    let sources = (1..).zip(sources).map(|(n, toml)| source(n, toml)).collect();
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    for (name, is_early) in [("static", true), ("pass", true), ("jwt", true), ("body", false)] {
+        // The body never comes.
+        let head = format!(
+            "POST /api/v1/webhooks/{name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: no\r\n\
+             Content-Type: application/json\r\nContent-Length: 9000000\r\n\r\n"
+        );
+        if is_early {
+            assert_eq!(status(&served.exchange(head.as_bytes())), 401, "{name}");
+        }
+        let answer = served.hook(&format!("/api/v1/webhooks/{name}"), "Authorization: no\r\n", "{\"token\":\"no\"}");
+        assert_eq!(answer.0, 401, "{name}");
+    }
+    let token = "Authorization: a-token-of-some-length\r\n";
+    assert_eq!(served.hook("/api/v1/webhooks/static", token, "{}").0, 202);
+    assert_eq!(served.hook("/api/v1/webhooks/body", "", "{\"token\":\"a-token-of-some-length\"}").0, 202);
+    assert_eq!(served.rejections(1)[0].reason, served.rejections(1)[1].reason);
+}
+
+#[test]
+fn published_keys_verify_a_token() {
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let base64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let keys =
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "k", "x": base64(pair.public_key().as_ref()) }] });
+    let token = |claims: Value| {
+        let [head, claims] =
+            [json!({ "alg": "EdDSA", "kid": "k" }), claims].map(|part| base64(part.to_string().as_bytes()));
+        let signed = format!("{head}.{claims}");
+        format!("Authorization: Bearer {signed}.{}\r\n", base64(pair.sign(signed.as_bytes()).as_ref()))
+    };
+    let sources = vec![source(
+        1,
+        "name = \"cloud\"\nkind = \"custom\"\nverify = { scheme = \"jwt\", sig = \"header:Authorization\", \
+         jwt = { alg = \"EdDSA\", jwks = \"https://keys.example.com/a\", claims = { aud = \"me\" } } }",
+    )];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let good = token(json!({ "exp": 4_000_000_000_u64, "aud": "me" }));
+    let send = |headers: &str| served.hook("/api/v1/webhooks/cloud", headers, "{}").0;
+    assert_eq!(send(&good), 503, "no keys yet: the sender sends again");
+    *served.fake.external_calls.key_set.lock().unwrap() =
+        Some(Arc::new(KeySet::parse_published(&keys.to_string()).unwrap()));
+    assert_eq!(send(&good), 202);
+    assert_eq!(send(&token(json!({ "exp": 4_000_000_000_u64, "aud": "other" }))), 401);
+    assert_eq!(send("Authorization: Bearer a.b.c\r\n"), 401);
+    let calls = served.fake.external_calls.calls.lock().unwrap().clone();
+    assert_eq!(calls, vec!["keys https://keys.example.com/a"; 3], "what is no token asks for no keys");
+}
+
+fn event_data(served: &Served, n: usize) -> (String, Value) {
+    let (head, body) = served.fake.stored().remove(n);
+    let event = EventHead::parse(&head).unwrap().event;
+    (event.event_type.to_owned(), serde_json::from_slice(&crate::model::data_of(&head, &body)).unwrap())
+}
+
+/// Mailgun sends what came in by mail as a form, multipart if there are attachments.
+#[test]
+fn a_multipart_form_becomes_an_object_without_the_contents_of_its_files() {
+    let key = "a-signing-key-of-mailgun";
+    let sources = vec![
+        source(1, &format!("name = \"mail\"\nkind = \"mailgun-routes\"\nsecrets = [\"{key}\"]")),
+        source(2, &format!("name = \"own\"\nkind = \"token\"\nsecrets = [\"{key}\"]")),
+        source(3, &format!("name = \"shop\"\nkind = \"shopify\"\nsecrets = [\"{key}\"]")),
+    ];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let now = served.admit.clock.now().as_secs().to_string();
+    let tag = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, key, &[now.as_bytes(), b"token-1"]));
+    let part =
+        |head: &str, content: &str| format!("--X\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n");
+    let field = |name: &str, content: &str| part(&format!("name=\"{name}\""), content);
+    let whole = [
+        field("timestamp", &now),
+        field("token", "token-1"),
+        field("signature", &tag),
+        field("Message-Id", "<1@a>"),
+        field("subject", "Grüße"),
+        part("name=\"attachment-1\"; filename=\"a.txt\"\r\nContent-Type: text/plain", "abc"),
+        "--X--\r\n".to_owned(),
+    ]
+    .concat();
+    let multipart = "Content-Type: multipart/form-data; boundary=X\r\n";
+    let send = |path: &str, headers: &str, body: &str| status(&served.send("POST", path, headers, body.as_bytes()));
+    let mail = "/api/v1/webhooks/mail";
+    assert_eq!(send(mail, multipart, &whole), 200);
+    let (event_type, data) = event_data(&served, 0);
+    assert_eq!((event_type.as_str(), &data["subject"]), ("mail.message", &json!("Grüße")));
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let file = json!({"name": "a.txt", "content_type": "text/plain", "size": 3, "sha256": digest});
+    assert_eq!(data["attachment-1"], file);
+    let (head, body) = served.fake.stored().remove(0);
+    assert!(EventHead::parse(&head).unwrap().event.raw_len.is_none());
+    assert!(!String::from_utf8_lossy(&body).contains("\r\nabc\r\n"));
+    assert_eq!(EventHead::parse(&head).unwrap().event.inbound.unwrap().content_type, Some("application/json"));
+    // Another boundary is the same form; the nonce is compared before.
+    let own_form = |boundary: &str, subject: &str| {
+        let part = format!("--{boundary}\r\nContent-Disposition: form-data; name=\"subject\"\r\n\r\n{subject}\r\n");
+        let headers = format!("Content-Type: multipart/form-data; boundary={boundary}\r\nAuthorization: {key}\r\n");
+        let answer = served.send("POST", "/api/v1/webhooks/own", &headers, format!("{part}--{boundary}--").as_bytes());
+        status(&answer)
+    };
+    assert_eq!([own_form("A", "1"), own_form("B", "1"), own_form("B", "2")], [202, 200, 202]);
+    // The token of an urlencoded form is read in the same way; a changed one is refused.
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    assert_eq!(send(mail, form, &format!("timestamp={now}&token=token-2&signature={tag}")), 401);
+    assert_eq!(send(mail, multipart, &whole.replace("token-1", "token-2")), 401);
+    let own = format!("{multipart}Authorization: Bearer {key}\r\n");
+    assert_eq!(send("/api/v1/webhooks/own", &own, &whole), 202);
+    assert_eq!(send("/api/v1/webhooks/own", &own, &whole[..whole.len() - 5]), 400, "not complete");
+    assert_eq!(send("/api/v1/webhooks/shop", multipart, &whole), 415);
+}
+
+#[test]
+fn xml_and_other_methods_are_taken_where_the_kind_says_so() {
+    let sources = vec![
+        source(1, "name = \"recurly\"\nkind = \"recurly-xml\"\nsecrets = [\"user:a-long-password\"]"),
+        source(2, "name = \"desk\"\nkind = \"zendesk\"\nsecrets = [\"a-secret-of-zendesk\"]"),
+        source(3, "name = \"shop\"\nkind = \"shopify\"\nsecrets = [\"a-secret-of-shopify\"]"),
+    ];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let xml = "<new_account_notification>\u{e9}</new_account_notification>";
+    let basic = format!("Authorization: Basic {}\r\n", BASE64.encode(b"user:a-long-password"));
+    for (n, kind) in ["application/xml", "text/xml; charset=UTF-8"].into_iter().enumerate() {
+        let headers = format!("{basic}Content-Type: {kind}\r\n");
+        let body = format!("{xml}{n}");
+        assert_eq!(status(&served.send("POST", "/api/v1/webhooks/recurly", &headers, body.as_bytes())), 202);
+        assert_eq!(event_data(&served, n), ("recurly.event".to_owned(), json!({ "text": body })));
+    }
+    let refused = served.send("POST", "/api/v1/webhooks/shop", "Content-Type: application/xml\r\n", xml.as_bytes());
+    assert_eq!(status(&refused), 415);
+    assert!(served.rejections(3)[0].reason.contains("choose JSON"), "{}", served.rejections(3)[0].reason);
+    assert_eq!(status(&served.send("PUT", "/api/v1/webhooks/shop", "", b"{}")), 405);
+
+    let at = served.admit.clock.now().to_string();
+    for (method, query, body, data) in [
+        ("GET", "?ticket=12&tag=a&tag=b", "", json!({"ticket": "12", "tag": ["a", "b"]})),
+        ("DELETE", "", "", Value::Null),
+        ("PUT", "", r#"{"type":"t"}"#, json!({"type": "t"})),
+        ("PATCH", "?ticket=1", r#"{"type":"u"}"#, json!({"type": "u"})),
+    ] {
+        let tag = BASE64.encode(&mac(hmac::HMAC_SHA256, "a-secret-of-zendesk", &[at.as_bytes(), body.as_bytes()]));
+        let id = format!("X-Zendesk-Webhook-Invocation-Id: {method}\r\n");
+        let time = format!("X-Zendesk-Webhook-Signature-Timestamp: {at}\r\n");
+        let path = format!("/api/v1/webhooks/desk{query}");
+        let headers = format!("{id}{time}X-Zendesk-Webhook-Signature: {tag}\r\n");
+        let n = served.fake.stored().len();
+        assert_eq!(status(&served.send(method, &path, &headers, body.as_bytes())), 202, "{method}");
+        assert_eq!(event_data(&served, n).1, data, "{method}");
+        assert_eq!(status(&served.send(method, &path, &format!("{id}{time}"), body.as_bytes())), 401, "{method}");
+    }
+}
+
+#[test]
+fn event_grid_and_cloud_events_are_set_up_by_their_handshakes() {
+    let sources = vec![
+        source(1, "name = \"grid\"\nkind = \"azure-event-grid\"\nsecrets = [\"a-token-of-some-length\"]"),
+        source(2, "name = \"cloud\"\nkind = \"cloudevents\"\nsecrets = [\"a-token-of-some-length\"]"),
+        source(3, "name = \"shop\"\nkind = \"shopify\"\nsecrets = [\"a-secret-of-shopify\"]"),
+    ];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    for name in ["grid", "cloud"] {
+        let path = format!("/api/v1/webhooks/{name}");
+        let answer = served.send("OPTIONS", &path, "WebHook-Request-Origin: eventgrid.azure.net\r\n", b"");
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("webhook-allowed-origin: eventgrid.azure.net\r\n"), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("webhook-allowed-rate: *\r\n"), "{answer}");
+        assert_eq!(status(&served.send("OPTIONS", &path, "", b"")), 401, "no origin");
+    }
+    assert_eq!(status(&served.send("OPTIONS", "/api/v1/webhooks/shop", "", b"")), 405);
+    let validation = r#"[{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","data":{"validationCode":"512d38b6"}}]"#;
+    let kind = "aeg-event-type: SubscriptionValidation\r\nContent-Type: application/json\r\n";
+    let send = |path: &str, headers: &str, body: &str| served.send("POST", path, headers, body.as_bytes());
+    let answer = send("/api/v1/webhooks/grid?token=a-token-of-some-length", kind, validation);
+    assert_eq!((status(&answer), body_of(&answer)), (200, json!({"validationResponse": "512d38b6"})));
+    assert_eq!(status(&send("/api/v1/webhooks/grid?token=another", kind, validation)), 401);
+    assert!(served.fake.stored().is_empty(), "a handshake is no event");
+    let json = "Content-Type: application/cloudevents+json\r\n";
+    let event = r#"{"specversion":"1.0","id":"7","source":"/a","type":"com.example.made","data":{}}"#;
+    assert_eq!(status(&send("/api/v1/webhooks/cloud?access_token=a-token-of-some-length", json, event)), 202);
+    let (head, _) = served.fake.stored().remove(0);
+    let stored = EventHead::parse(&head).unwrap().event;
+    assert_eq!((stored.event_type, stored.external_id), ("cloud.com.example.made", Some("/a::7")));
+    let binary =
+        "Authorization: Bearer a-token-of-some-length\r\nce-id: 8\r\nce-source: /a\r\nce-type: com.example.gone\r\n";
+    assert_eq!(status(&send("/api/v1/webhooks/cloud", binary, "{}")), 202);
+    let (head, _) = served.fake.stored().remove(1);
+    assert_eq!(EventHead::parse(&head).unwrap().event.event_type, "cloud.com.example.gone");
+}
+
+/// Everybody on Google Cloud can have tokens with any audience signed, so the service account must be the right one.
+#[test]
+fn the_options_of_a_kind_become_required_claims() {
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+    let base64 = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let point = pair.public_key().as_ref();
+    let key = json!({ "key": {
+        "kty": "EC", "crv": "P-256", "use": "sig", "kid": "k-1", "expired_at": null, "x": base64(&point[1..33]), "y": base64(&point[33..])
+    } });
+    let plaid = "name = \"bank\"\nkind = \"plaid\"\n\
+                 options = { environment = \"sandbox\", client_id = \"me\", secret = \"a-secret-of-plaid\" }";
+    let served = Served::with(Fake { sources: vec![source(1, plaid)], ..Fake::default() });
+    *served.fake.external_calls.key_set.lock().unwrap() =
+        Some(Arc::new(KeySet::parse_published(&key.to_string()).unwrap()));
+    let body = "{\"webhook_code\":\"DEFAULT_UPDATE\"}";
+    let digest = HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, body.as_bytes()).as_ref());
+    let claims = json!({ "iat": served.admit.clock.now().as_secs(), "request_body_sha256": digest });
+    let parts = [json!({ "alg": "ES256", "kid": "k-1" }), claims].map(|part| base64(part.to_string().as_bytes()));
+    let signed = parts.join(".");
+    let token = format!("{signed}.{}", base64(pair.sign(&random, signed.as_bytes()).unwrap().as_ref()));
+    let headers = format!("Plaid-Verification: {token}\r\n");
+    assert_eq!(served.hook("/api/v1/webhooks/bank", &headers, "{}").0, 401, "another body");
+    assert_eq!(served.hook("/api/v1/webhooks/bank", &headers, body).0, 202);
+    let calls = served.fake.external_calls.calls.lock().unwrap().clone();
+    assert_eq!(calls, vec!["keys https://sandbox.plaid.com/webhook_verification_key/get"; 2]);
+
+    let pubsub = |options: &str| {
+        let toml = format!("name = \"queue\"\nkind = \"google-pubsub\"\noptions = {{ {options} }}");
+        Source::build(settings(&toml), identity(), "https://hooks.example.com")
+    };
+    let errors = pubsub("audience = \"a\"").unwrap_err();
+    assert_eq!(errors[0].pointer, "/options/service_account", "{errors:?}");
+    let built = pubsub("service_account = \"push@project.iam.gserviceaccount.com\"").unwrap();
+    assert!(!built.recipe.scheme.needs_secret() && built.is_verified_by_head("POST"));
+    let entra =
+        "name = \"grid\"\nkind = \"azure-event-grid-entra\"\noptions = { tenant_id = \"a/../b\", audience = \"x\" }";
+    let errors = Source::build(settings(entra), identity(), "https://hooks.example.com").unwrap_err();
+    assert_eq!(errors[0].pointer, "/options/tenant_id");
+}

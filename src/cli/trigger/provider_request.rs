@@ -102,7 +102,7 @@ pub(super) fn build_request(
 fn wants_form(recipe: &RawRecipe) -> bool {
     let places = || [&recipe.r#type, &recipe.id].into_iter().flatten().flat_map(places);
     let all = |scheme: &str| places().any(|place| place.starts_with(scheme));
-    (all("form:") && !all("json:")) || recipe.verify.scheme == "code:twilio"
+    (all("form:") && !all("json:")) || ["code:twilio", "code:braintree"].contains(&recipe.verify.scheme.as_str())
 }
 
 fn places(places: &OneOrMany) -> impl Iterator<Item = &str> {
@@ -145,6 +145,9 @@ fn place_all(recipe: &RawRecipe, request: &mut ProviderRequest, tree: &mut Value
 
 /// The places of the values that a scheme signs in addition to the body. Places of `each` are in its first element.
 pub(in super::super) fn signed_places(scheme: &RawScheme) -> Vec<String> {
+    if scheme.scheme == "code:braintree" {
+        return vec!["form:bt_payload".to_owned()];
+    }
     let signed = scheme.signed.as_deref().unwrap_or_default();
     // An invalid template is reported by the code that uses the scheme.
     let names: Template<String> =
@@ -167,10 +170,11 @@ fn put(place: &str, value: &Value, request: &mut ProviderRequest, tree: &mut Val
                 request.set_header(first, &text());
             }
         }
-        ("query", name) => request.query.push((name.to_owned(), text())),
+        ("query" | "query-lower", name) => request.query.push((name.to_owned(), text())),
         ("path", _) => request.path = text(),
         ("json", pointer) if in_body => set(tree, pointer, value),
-        ("form", field) if in_body => set(tree, &format!("/{field}"), &Value::from(text())),
+        // JSON in a field of a form is a part of the tree.
+        ("form", field) if in_body => set(tree, &format!("/{}", field.replacen("#/", "/", 1)), &Value::from(text())),
         _ => {}
     }
 }
@@ -227,7 +231,9 @@ fn form(tree: &Value) -> String {
     for (name, value) in tree.as_object().into_iter().flatten() {
         match value {
             Value::String(text) => out.append_pair(name, text),
-            Value::Array(items) => out.extend_pairs(items.iter().map(|item| (name, item.as_str().unwrap_or_default()))),
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                out.extend_pairs(items.iter().map(|item| (name, item.as_str().unwrap_or_default())))
+            }
             other => out.append_pair(name, &other.to_string()),
         };
     }

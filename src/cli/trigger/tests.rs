@@ -69,7 +69,8 @@ fn round_trip(kind: &str, recipe: &RawRecipe, event_type: &str, seed: u64) -> (O
 fn triggered_events_are_verified() {
     let mut signed = 0;
     for (kind, recipe) in recipes() {
-        if ["code:paypal", "code:sns"].contains(&recipe.verify.scheme.as_str()) {
+        let is_published = recipe.verify.jwt.as_ref().is_some_and(|jwt| jwt.jwks.is_some());
+        if is_published || ["code:paypal", "code:sns"].contains(&recipe.verify.scheme.as_str()) {
             continue;
         }
         let generic = if recipe.example.is_empty() { "example.happened" } else { &recipe.example };

@@ -1,7 +1,9 @@
 //! Generates the pages of `docs/guides/providers/` from the provider table, so that they match the behavior of the program.
 
+use http::Method;
+
 use super::{DedupMode, RawRecipe, Recipe, recipes};
-use crate::signature::{OneOrMany, RawScheme};
+use crate::signature::{OneOrMany, RawJwt, RawScheme, ValueLocation};
 
 /// A family of providers: one page of the guides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +87,7 @@ fn section(name: &str, raw: &RawRecipe) -> String {
             .join("; "),
     );
     row("Body", body(&recipe));
+    row("Methods", methods(&recipe));
     for (option, meaning) in &raw.options {
         row("Option", format!("`{option}`: {meaning}"));
     }
@@ -141,9 +144,15 @@ fn verified(scheme: &RawScheme) -> String {
         "basic" => {
             return format!("User and password in {at} (Basic). Nothing is signed: who learns them can send anything.");
         }
+        "jwt" => return format!("{}, in {at}", token_rules(scheme.jwt.as_ref())),
         "code:twilio" => {
             return format!("HMAC-SHA-1 over the URL and the form's fields, or the body's SHA-256 in the URL, in {at}");
         }
+        "code:mandrill" => return format!("HMAC-SHA-1 over the URL and the form's fields, in {at}"),
+        "code:contentful" => {
+            return format!("HMAC-SHA-256 over the method, the path, the listed headers and the body, in {at}");
+        }
+        "code:braintree" => return format!("HMAC-SHA-1 over the form field `bt_payload`, in {at}"),
         "code:paypal" => return format!("RSA over transmission, webhook ID and the body's CRC32, in {at}"),
         "code:sns" => return format!("RSA over the message's fields, in {at}"),
         other => other.to_owned(),
@@ -155,6 +164,29 @@ fn verified(scheme: &RawScheme) -> String {
         Some(_) => "; the secret is base64",
     };
     format!("{how} over {}{each}, in {at}{encoding}{several}{key}", template(signed))
+}
+
+/// Describes the rules of a token.
+fn token_rules(rules: Option<&RawJwt>) -> String {
+    let Some(rules) = rules else { return String::new() };
+    let alg: Vec<&str> = rules.alg.as_ref().map(OneOrMany::iter).into_iter().flatten().collect();
+    let mut text = format!("JSON Web Token ({})", alg.join(", "));
+    if let Some(jwks) = &rules.jwks {
+        text.push_str(&format!(" by a key of `{jwks}`"));
+    }
+    let claims = rules.claims.iter().map(|(name, wanted)| {
+        let wanted: Vec<String> = wanted.iter().map(|wanted| format!("`{wanted}`")).collect();
+        format!("`{name}` {}", wanted.join(" or "))
+    });
+    let claims: Vec<String> = claims.collect();
+    if !claims.is_empty() {
+        text.push_str(&format!(", with {}", claims.join(", ")));
+    }
+    match &rules.body_hash {
+        Some(claim) => text.push_str(&format!(", and the body's SHA-256 in `{claim}`")),
+        None => text.push_str(", which does not cover the body"),
+    }
+    text
 }
 
 /// The template of the signed content. A template that is longer than a line is split into its parts.
@@ -170,9 +202,13 @@ fn template(signed: &str) -> String {
 }
 
 fn time(scheme: &RawScheme) -> String {
-    let Some(place) = &scheme.time else { return String::new() };
+    let Some(place) = &scheme.time else {
+        let age = scheme.tolerance.filter(|_| scheme.jwt.is_some());
+        return age.map_or_else(String::new, |age| format!("the claim `iat`; at most {age} s old or ahead"));
+    };
     let unit = match scheme.unit.as_deref() {
         Some("ms") => "milliseconds",
+        Some("s-or-ms") => "seconds or milliseconds",
         Some("rfc3339") => "RFC 3339",
         _ => "seconds",
     };
@@ -232,11 +268,35 @@ fn answer(raw: &RawRecipe) -> String {
 }
 
 fn body(recipe: &Recipe) -> String {
-    match (recipe.accepts_forms, recipe.accepts_text) {
-        (false, false) => String::new(),
-        (true, false) => "JSON or a form".to_owned(),
-        (false, true) => "JSON, also as `text/plain`".to_owned(),
-        (true, true) => "JSON, a form or text".to_owned(),
+    let mut kinds = vec!["JSON".to_owned()];
+    if recipe.accepts_forms {
+        kinds.push("a form".to_owned());
+    }
+    if recipe.accepts_multipart {
+        kinds.push("a multipart form, whose files become their name, media type, size and SHA-256".to_owned());
+    }
+    if recipe.accepts_text {
+        kinds.push("JSON as `text/plain`".to_owned());
+    }
+    for listed in &recipe.content_types {
+        kinds.push(format!("`{listed}`, which becomes an object with the field `text`"));
+    }
+    match kinds.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// The methods of events, if they are more than POST.
+fn methods(recipe: &Recipe) -> String {
+    let names: Vec<&str> = recipe.methods.iter().map(Method::as_str).collect();
+    match names.as_slice() {
+        ["POST"] => String::new(),
+        names => {
+            let is_signed = recipe.scheme.covers(&ValueLocation::Query("any".into()));
+            let unsigned = if is_signed { "" } else { " (not signed)" };
+            format!("{}; without a body, the parameters of the query are the data{unsigned}", names.join(", "))
+        }
     }
 }
 
@@ -289,8 +349,13 @@ fn describe_location(place: &str) -> String {
             format!("header {}", names.split('|').map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or "))
         }
         Some(("json", pointer)) => format!("JSON `{pointer}`"),
-        Some(("form", field)) => format!("form field `{field}`"),
+        Some(("form", field)) => match field.split_once("#/") {
+            Some((field, pointer)) => format!("JSON `/{pointer}` in the form field `{field}`"),
+            None => format!("form field `{field}`"),
+        },
         Some(("query", name)) => format!("query parameter `{name}`"),
+        Some(("sig", "[0]")) => "the first part of the signature".to_owned(),
+        Some(("const", text)) => format!("always `{text}`"),
         Some(("sig", prefix)) => format!("what follows `{prefix}` in the signature"),
         _ if place == "path" => "what follows in the URL's path".to_owned(),
         _ => format!("`{place}`"),

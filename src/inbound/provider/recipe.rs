@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::Handshake;
@@ -51,9 +51,15 @@ pub struct RawRecipe {
     /// The status of the response to an accepted event, if the provider requires a specific one: 200 or 204.
     #[serde(default)]
     pub status: Option<u16>,
-    /// Accepted media types in addition to JSON: `form`, `text`.
+    /// Accepted media types in addition to JSON: `form`, `multipart`, `text`.
     #[serde(default)]
     pub content: Vec<String>,
+    /// Other accepted media types, such as `application/xml` or `text/*`. The body becomes an object with the field `text`.
+    #[serde(default)]
+    pub content_types: Vec<String>,
+    /// The methods of events; `POST` by default.
+    #[serde(default)]
+    pub methods: Vec<String>,
     /// Locations of values that are stored in the metadata of the event, by name.
     #[serde(default)]
     pub keep: BTreeMap<String, String>,
@@ -124,7 +130,7 @@ impl fmt::Display for DedupMode {
 
 /// A validated recipe.
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "the four flags are independent of each other")]
+#[expect(clippy::struct_excessive_bools, reason = "the five flags are independent of each other")]
 pub struct Recipe {
     /// The signature scheme.
     pub scheme: Scheme,
@@ -148,6 +154,12 @@ pub struct Recipe {
     pub status: Option<StatusCode>,
     /// Whether forms are accepted in addition to JSON.
     pub accepts_forms: bool,
+    /// Whether multipart forms are accepted in addition to JSON.
+    pub accepts_multipart: bool,
+    /// Other accepted media types. The body becomes an object with the field `text`.
+    pub content_types: Vec<Box<str>>,
+    /// The methods of events.
+    pub methods: Vec<Method>,
     /// Whether `text/plain` is accepted in addition to JSON.
     pub accepts_text: bool,
     /// Locations of values that are stored in the metadata of the event, by name.
@@ -168,7 +180,9 @@ impl Recipe {
         let dedup = errors.dedup(raw.dedup.as_deref(), !id.is_empty());
         let handshake = errors.handshake(raw.handshake.as_deref());
         let status = raw.status.and_then(|status| errors.status(status));
-        let [accepts_forms, accepts_text] = errors.content(&raw.content);
+        let [accepts_forms, accepts_multipart, accepts_text] = errors.content(&raw.content);
+        let content_types = errors.content_types(&raw.content_types);
+        let methods = errors.methods(&raw.methods);
         let keep = raw.keep.iter().filter_map(|(name, text)| Some((name.as_str().into(), errors.place("keep", text)?)));
         let keep = keep.collect();
         let Some(scheme) = scheme.map(|scheme| scheme.with_id(&id)) else { return Err(errors.0) };
@@ -194,6 +208,9 @@ impl Recipe {
             respond: raw.respond.as_deref().map(Into::into),
             status,
             accepts_forms,
+            accepts_multipart,
+            content_types,
+            methods,
             accepts_text,
             keep,
         })
@@ -265,13 +282,42 @@ impl RecipeErrors {
         found
     }
 
-    /// Whether forms are accepted, and whether text is accepted.
-    fn content(&mut self, content: &[String]) -> [bool; 2] {
-        let known = ["form", "text"];
+    /// Whether forms, multipart forms and text are accepted.
+    fn content(&mut self, content: &[String]) -> [bool; 3] {
+        let known = ["form", "multipart", "text"];
         for unknown in content.iter().filter(|content| !known.contains(&content.as_str())) {
-            self.add("content", format!("expected \"form\" or \"text\", not {unknown:?}"));
+            self.add("content", format!("expected \"form\", \"multipart\" or \"text\", not {unknown:?}"));
         }
         known.map(|known| content.iter().any(|content| content == known))
+    }
+}
+
+impl RecipeErrors {
+    fn content_types(&mut self, written: &[String]) -> Vec<Box<str>> {
+        for text in written {
+            let (main, sub) = text.split_once('/').unwrap_or_default();
+            let is_token =
+                |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+            if !is_token(main) || !(sub == "*" || is_token(sub)) {
+                self.add(
+                    "content_types",
+                    format!("expected a media type such as \"application/xml\" or \"text/*\", not {text:?}"),
+                );
+            }
+        }
+        written.iter().map(|text| text.as_str().into()).collect()
+    }
+
+    fn methods(&mut self, written: &[String]) -> Vec<Method> {
+        if written.is_empty() {
+            return vec![Method::POST];
+        }
+        let known = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        let read = |text: &String| known.iter().find(|method| method.as_str() == text).cloned();
+        for text in written.iter().filter(|text| read(text).is_none()) {
+            self.add("methods", format!("expected GET, POST, PUT, PATCH or DELETE, not {text:?}"));
+        }
+        written.iter().filter_map(read).collect()
     }
 }
 

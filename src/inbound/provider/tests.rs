@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::*;
 use crate::inbound::source::id_and_topic;
 use crate::model::{Secret, Timestamp};
-use crate::signature::{Certificate, RawScheme, RequestParts, ValueLocation, VerifyError};
+use crate::signature::{Certificate, RawJwt, RawScheme, RequestParts, ValueLocation, VerifyError};
 
 /// A request of the test data.
 #[derive(Deserialize)]
@@ -125,7 +125,10 @@ fn lines<T: for<'de> Deserialize<'de>>(path: &Path) -> Vec<T> {
 /// The test vectors of the project, or the larger set next to the project if it exists.
 fn vectors() -> Vec<Vector> {
     let all = root().parent().unwrap().join("shared/data/vectors.jsonl");
-    lines(&if all.exists() { all } else { root().join("tests/data/providers/vectors.jsonl") })
+    let mut vectors: Vec<Vector> =
+        lines(&if all.exists() { all } else { root().join("tests/data/providers/vectors.jsonl") });
+    vectors.extend(lines::<Vector>(&root().join("tests/data/providers/library-vectors.jsonl")));
+    vectors
 }
 
 /// The recipe in the table, or one of the recipes of the test data that belong to no provider.
@@ -142,6 +145,11 @@ fn recipe_of(name: &str) -> Recipe {
         "generic-hmac-sha512-base64" => sha512("base64"),
         _ => recipe(name).unwrap_or_else(|| panic!("no recipe {name}")).clone(),
     };
+    let mut raw = raw;
+    // A source fills in its options; a claim whose option is not set is not checked.
+    if let Some(jwt) = &mut raw.verify.jwt {
+        jwt.claims.retain(|_, wanted| wanted.iter().all(|wanted| !wanted.contains("{option:")));
+    }
     Recipe::try_new(&raw).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"))
 }
 
@@ -510,6 +518,8 @@ fn known_keys() -> Vec<String> {
         "respond",
         "status",
         "content",
+        "content_types",
+        "methods",
         "keep",
         "options",
         "example",
@@ -530,6 +540,7 @@ fn known_keys() -> Vec<String> {
         unit: some(),
         tolerance: Some(1),
         each: some(),
+        jwt: Some(RawJwt::default()),
         ..RawScheme::default()
     };
     let scheme = serde_json::to_value(scheme).unwrap();
@@ -606,6 +617,7 @@ fn recipe_errors_name_the_field() {
         (serde_json::json!({ "nonce": "header:X-Unsigned" }), "nonce"),
         (serde_json::json!({ "handshake": "shake-it", "status": 404, "content": ["xml"] }), "handshake status content"),
         (serde_json::json!({ "keep": { "a": "b" } }), "keep"),
+        (serde_json::json!({ "methods": ["OPTIONS"], "content_types": ["xml"] }), "content_types methods"),
         (serde_json::json!({ "encoding": "morse", "dedup": "id" }), "encoding dedup"),
     ] {
         assert_eq!(fields(json.clone()), wanted, "{json}");
@@ -636,5 +648,41 @@ fn the_guides_match_the_table() {
     for (name, raw) in recipes() {
         let link = format!("]({}.md#{name})", raw.family);
         assert!(guide_index().contains(&link) && guide_page(&raw.family).contains(&format!("id=\"{name}\"")), "{name}");
+    }
+}
+
+/// The example of Braintree's documentation. Nothing but a challenge is signed, because payloads are signed in the same way.
+#[test]
+fn braintree_s_challenge_is_signed_and_no_payload_is() {
+    let recipe = recipe_of("braintree");
+    let secret = Secret::new("integration_private_key");
+    let option = |name: &str| (name == "public_key").then(|| "integration_public_key".to_owned());
+    let answer = |challenge: &str| {
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).append_pair("bt_challenge", challenge).finish();
+        let held =
+            VectorRequestParts { method: "GET".to_owned(), query: Some(query), ..VectorRequestParts::post(&[], "") };
+        recipe.handshake.unwrap().respond_unsigned(&held.request(), &[&secret], &option).map(|answer| answer.body)
+    };
+    let signed = "integration_public_key|d9b899556c966b3f06945ec21311865d35df3ce4";
+    assert_eq!(answer("20f9f8ed05f77439fe955c977e4c8a53").unwrap(), signed);
+    for other in ["PG5vdGlmaWNhdGlvbj4KPC9ub3Q+", "20F9F8ED05F77439FE955C977E4C8A53", "20f9f8ed05f77439fe9", ""] {
+        assert_eq!(answer(other), None, "{other}");
+    }
+    assert_eq!(answer(&"a".repeat(33)), None);
+}
+
+#[test]
+fn a_token_is_taken_with_the_word_bearer_and_without() {
+    let recipe = recipe_of("supabase");
+    for secret in ["a-token-of-some-length", "Bearer a-token-of-some-length"] {
+        let key = recipe.scheme.key(&Secret::new(secret)).unwrap();
+        let verify = |value: &str| {
+            let held = VectorRequestParts::post(&[("Authorization", value)], "{}");
+            recipe.scheme.verify([&key], None, &held.request(), Timestamp::from_millis(0)).is_ok()
+        };
+        assert!(verify("Bearer a-token-of-some-length"), "{secret}");
+        assert_eq!(verify("a-token-of-some-length"), !secret.starts_with("Bearer"), "{secret}");
+        assert!(!verify("Bearer another") && !verify("Bearer "), "{secret}");
     }
 }

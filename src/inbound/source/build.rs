@@ -1,13 +1,14 @@
 //! Builds a source from its settings.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::check::SettingsCheck;
+use super::check::{SettingsCheck, escape_pointer_token};
 use super::{EventMap, ExtractionPlan, ManagedBy, Source, SourceSettings, TokenHash, ValidationRules};
 use crate::inbound::provider::{self, DedupMode, RawRecipe, Recipe};
 use crate::limits::{SOURCE_BODY_BYTES_DEFAULT, SOURCE_PLACES_MAX};
 use crate::model::{DEFAULT_TENANT, FieldError, SourceId, Timestamp, kind, path};
-use crate::signature::{Certificate, OneOrMany, RawScheme};
+use crate::signature::{Certificate, OneOrMany, RawJwt, RawScheme};
 
 /// The kinds that do not belong to a provider.
 pub const PLAIN_KINDS: [&str; 5] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE];
@@ -147,9 +148,12 @@ impl KindRecipe {
         let raw = RawRecipe {
             verify,
             r#type: if is_partner { texts(&["json:/event_type", "json:/type", "json:/event"]) } else { None },
-            content: if is_partner { Vec::new() } else { vec!["form".to_owned()] },
+            content: if is_partner { Vec::new() } else { vec!["form".to_owned(), "multipart".to_owned()] },
             ..RawRecipe::default()
         };
+        if raw.verify.jwt.as_ref().is_some_and(|jwt| !jwt.jwks_body.is_empty()) {
+            check.add_violation("/verify/jwt/jwks_body", "only the kind of a provider posts to ask for keys");
+        }
         Some(Self { raw: with_overrides(raw, settings), is_partner })
     }
 
@@ -164,7 +168,11 @@ impl KindRecipe {
                 format!("{} is verified as its provider signs; kind custom takes a scheme of its own", settings.kind);
             check.add_violation("/verify", detail);
         }
-        Some(Self { raw: with_overrides(raw.clone(), settings), is_partner: false })
+        let mut raw = with_overrides(raw.clone(), settings);
+        if let Some(jwt) = &mut raw.verify.jwt {
+            fill_options(jwt, &settings.options, check);
+        }
+        Some(Self { raw, is_partner: false })
     }
 
     /// Validates the recipe.
@@ -233,6 +241,36 @@ fn with_overrides(mut raw: RawRecipe, settings: &SourceSettings) -> RawRecipe {
         raw.verify.tolerance = settings.tolerance;
     }
     raw
+}
+
+/// Replaces `{option:NAME}` in the rules of a token. A value of a claim whose option is not set does not count; a claim
+/// without a value is not checked.
+fn fill_options(jwt: &mut RawJwt, options: &BTreeMap<String, String>, check: &mut SettingsCheck<'_>) {
+    let mut fill = |text: &str| {
+        let mut text = text.to_owned();
+        for (name, value) in options {
+            let placeholder = format!("{{option:{name}}}");
+            if text.contains(&placeholder) && text != placeholder && !is_plain_option(value) {
+                let pointer = format!("/options/{}", escape_pointer_token(name));
+                check.add_violation(pointer, "expected A-Z, a-z, 0-9, - and _: it is a part of an address");
+            }
+            text = text.replace(&placeholder, value);
+        }
+        text
+    };
+    jwt.jwks = jwt.jwks.as_deref().map(&mut fill);
+    for text in jwt.jwks_body.values_mut() {
+        *text = fill(text);
+    }
+    for wanted in jwt.claims.values_mut() {
+        let filled = wanted.iter().map(&mut fill).filter(|text| !text.contains("{option:")).collect();
+        *wanted = OneOrMany::Many(filled);
+    }
+    jwt.claims.retain(|_, wanted| wanted.iter().next().is_some());
+}
+
+fn is_plain_option(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// The certificate in the options, if there is one.

@@ -164,7 +164,7 @@ impl<'a> SettingsCheck<'a> {
 
     pub(super) fn tolerance(&mut self, scheme: &RawScheme) {
         let Some(tolerance) = self.settings.tolerance else { return };
-        if scheme.time.is_none() {
+        if scheme.time.is_none() && scheme.scheme != "jwt" {
             self.add_violation("/tolerance", "no time is signed here");
         } else if !(1..=SOURCE_TOLERANCE_MAX).contains(&tolerance) {
             self.add_violation("/tolerance", format!("expected 1 to {SOURCE_TOLERANCE_MAX} seconds"));

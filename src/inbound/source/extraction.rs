@@ -119,7 +119,7 @@ impl ExtractionPlan {
         self.partner.is_some()
     }
 
-    /// Extracts the values of a request in one pass over its body. A form is not read as JSON.
+    /// Extracts the values of a request in one pass over its body. A form and a listed media type are not read as JSON.
     ///
     /// # Errors
     /// If a header occurs twice with different values.

@@ -1,53 +1,139 @@
-//! Converts a form (`application/x-www-form-urlencoded`) to a JSON object.
+//! Converts forms (`application/x-www-form-urlencoded`, `multipart/form-data`) and queries to JSON objects.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use data_encoding::HEXLOWER;
+use ring::digest;
 use url::form_urlencoded;
 
 use crate::limits::FORM_FIELDS_MAX;
+use crate::signature::MultipartField;
 
-/// Converts a form to a JSON object, with the fields in the order of their first occurrence. A field that occurs more than
-/// once becomes an array of its values. Invalid percent encodings are kept, and invalid UTF-8 becomes U+FFFD (WHATWG URL,
-/// section 5.1). Returns `None` if the body has more than [`FORM_FIELDS_MAX`] fields, which no provider sends.
+/// Converts an urlencoded form to a JSON object, with the fields in the order of their first occurrence. A field that occurs
+/// more than once becomes an array of its values. Invalid percent encodings are kept, and invalid UTF-8 becomes U+FFFD (WHATWG
+/// URL, section 5.1). Returns `None` if the body has more than [`FORM_FIELDS_MAX`] fields, which no provider sends.
 pub fn form_object(body: &[u8]) -> Option<String> {
-    let mut slots: HashMap<Cow<'_, str>, usize> = HashMap::new();
-    let mut fields: Vec<(Cow<'_, str>, Vec<Cow<'_, str>>)> = Vec::new();
+    let mut object = FormObject::default();
     for (count, (name, value)) in form_urlencoded::parse(body).enumerate() {
         if count == FORM_FIELDS_MAX {
             return None;
         }
-        if let Some(&slot) = slots.get(&name) {
-            fields[slot].1.push(value);
-        } else {
-            slots.insert(name.clone(), fields.len());
-            fields.push((name, vec![value]));
+        object.add(name, FormValue::Text(value));
+    }
+    Some(object.text(body.len()))
+}
+
+/// Converts the fields of a multipart form to a JSON object, as [`form_object`] does. A file becomes an object with its
+/// `name`, `content_type`, `size` in bytes and `sha256`; its content is not kept.
+pub(super) fn multipart_object(fields: Vec<MultipartField<'_>>) -> String {
+    let mut object = FormObject::default();
+    let mut bytes = 0;
+    for field in fields {
+        let value = match field.file_name {
+            None => FormValue::Text(String::from_utf8_lossy(field.content)),
+            Some(name) => FormValue::File(file_json(&name, field.content_type, field.content)),
+        };
+        bytes += value.bytes();
+        object.add(field.name, value);
+    }
+    object.text(bytes)
+}
+
+/// The parameters of a query as a JSON object, without those with these names. Returns `None` for too many parameters.
+pub(super) fn query_object(query: &str, without: &[&str]) -> Option<String> {
+    let mut object = FormObject::default();
+    for (count, (name, value)) in form_urlencoded::parse(query.as_bytes()).enumerate() {
+        if count == FORM_FIELDS_MAX {
+            return None;
+        }
+        if !without.contains(&&*name) {
+            object.add(name, FormValue::Text(value));
         }
     }
-    let mut text = String::with_capacity(body.len() + 16 * fields.len() + 2);
-    text.push('{');
-    for (slot, (name, values)) in fields.iter().enumerate() {
-        if slot > 0 {
-            text.push(',');
+    Some(object.text(query.len()))
+}
+
+fn file_json(name: &str, content_type: Option<&str>, content: &[u8]) -> String {
+    let mut text = String::from("{\"name\":");
+    push_json_string(&mut text, name);
+    text.push_str(",\"content_type\":");
+    match content_type {
+        Some(content_type) => push_json_string(&mut text, content_type),
+        None => text.push_str("null"),
+    }
+    let digest = HEXLOWER.encode(digest::digest(&digest::SHA256, content).as_ref());
+    text.push_str(&format!(",\"size\":{},\"sha256\":\"{digest}\"}}", content.len()));
+    text
+}
+
+/// The value of a field.
+enum FormValue<'a> {
+    Text(Cow<'a, str>),
+    /// The JSON of a file.
+    File(String),
+}
+
+impl FormValue<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::File(json) => json.len(),
         }
-        push_json_string(&mut text, name);
-        text.push(':');
-        match values.as_slice() {
-            [one] => push_json_string(&mut text, one),
-            many => {
-                text.push('[');
-                for (index, value) in many.iter().enumerate() {
-                    if index > 0 {
-                        text.push(',');
+    }
+
+    fn push(&self, to: &mut String) {
+        match self {
+            Self::Text(text) => push_json_string(to, text),
+            Self::File(json) => to.push_str(json),
+        }
+    }
+}
+
+/// The fields of a form, with all values of a name.
+#[derive(Default)]
+struct FormObject<'a> {
+    slots: HashMap<Cow<'a, str>, usize>,
+    fields: Vec<(Cow<'a, str>, Vec<FormValue<'a>>)>,
+}
+
+impl<'a> FormObject<'a> {
+    fn add(&mut self, name: Cow<'a, str>, value: FormValue<'a>) {
+        if let Some(&slot) = self.slots.get(&name) {
+            self.fields[slot].1.push(value);
+        } else {
+            self.slots.insert(name.clone(), self.fields.len());
+            self.fields.push((name, vec![value]));
+        }
+    }
+
+    /// The JSON text. `bytes` is the expected length of names and values.
+    fn text(&self, bytes: usize) -> String {
+        let mut text = String::with_capacity(bytes + 16 * self.fields.len() + 2);
+        text.push('{');
+        for (slot, (name, values)) in self.fields.iter().enumerate() {
+            if slot > 0 {
+                text.push(',');
+            }
+            push_json_string(&mut text, name);
+            text.push(':');
+            match values.as_slice() {
+                [one] => one.push(&mut text),
+                many => {
+                    text.push('[');
+                    for (index, value) in many.iter().enumerate() {
+                        if index > 0 {
+                            text.push(',');
+                        }
+                        value.push(&mut text);
                     }
-                    push_json_string(&mut text, value);
+                    text.push(']');
                 }
-                text.push(']');
             }
         }
+        text.push('}');
+        text
     }
-    text.push('}');
-    Some(text)
 }
 
 /// Appends the text as a JSON string.
@@ -91,6 +177,25 @@ mod tests {
         let form = |fields: usize| vec!["a"; fields].join("&");
         assert!(form_object(form(FORM_FIELDS_MAX).as_bytes()).is_some());
         assert_eq!(form_object(form(FORM_FIELDS_MAX + 1).as_bytes()), None);
+    }
+
+    #[test]
+    fn a_file_becomes_its_name_type_size_and_digest() {
+        let field = |name: &'static str, file: Option<&'static str>, content: &'static [u8]| MultipartField {
+            name: name.into(),
+            file_name: file.map(Into::into),
+            content_type: file.map(|_| "image/png"),
+            content,
+        };
+        let object = multipart_object(vec![
+            field("subject", None, b"hi \"you\""),
+            field("attachment", Some("a.png"), b"abc"),
+            field("subject", None, b"\xff"),
+        ]);
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let file = format!("{{\"name\":\"a.png\",\"content_type\":\"image/png\",\"size\":3,\"sha256\":\"{digest}\"}}");
+        assert_eq!(object, format!("{{\"subject\":[\"hi \\\"you\\\"\",\"\u{fffd}\"],\"attachment\":{file}}}"));
+        assert_eq!(query_object("a=1&token=x&a=2", &["token"]).as_deref(), Some("{\"a\":[\"1\",\"2\"]}"));
     }
 
     proptest! {

@@ -46,7 +46,9 @@ pub fn is_hidden(source: &Source, name: &HeaderName) -> bool {
 /// Whether a body may contain a secret: the token that is compared, or the secret that a handshake sends.
 pub fn has_secret_in_body(source: &Source) -> bool {
     let scheme = &source.recipe.scheme;
-    let in_body = |place: &ValueLocation| matches!(place, ValueLocation::Json(_) | ValueLocation::Form(_));
+    let in_body = |place: &ValueLocation| {
+        matches!(place, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..))
+    };
     scheme.sends_secret() && scheme.signature_locations().iter().any(in_body)
         || source.recipe.handshake.is_some_and(|handshake| handshake.secret_locations().any(in_body))
 }

@@ -6,17 +6,22 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 
+use bytes::Bytes;
+use http::Method;
 use ring::hmac;
 use smallvec::SmallVec;
 
 use super::extraction::truncate_utf8;
-use super::form::{form_object, push_json_string};
+use super::form::{form_object, multipart_object, push_json_string, query_object};
 use super::{MapInput, Source, default_event_type};
 use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
 use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
-use crate::signature::{AmbiguousHeader, Certificate, RequestParts, ValueLocation, VerifyError};
+use crate::signature::{
+    AmbiguousHeader, Certificate, KeySet, KeySetRequest, MultipartError, RequestParts, ValueLocation, VerifyError,
+    multipart_fields,
+};
 
 /// The bytes of memory for each byte of the settings as JSON: the settings themselves and their compiled forms.
 const BYTES_PER_WRITTEN_BYTE: usize = 8;
@@ -31,8 +36,12 @@ pub enum ContentKind {
     Json,
     /// `application/x-www-form-urlencoded`.
     Form,
+    /// `multipart/form-data`.
+    Multipart,
     /// `text/plain`.
     Text,
+    /// A media type that the kind lists in `content_types`, such as `application/xml`.
+    Listed,
     /// No media type: the format is determined from the body.
     Unspecified,
     /// Any other media type.
@@ -48,6 +57,9 @@ pub struct InboundEvent<'a> {
     pub topic: Option<Cow<'a, str>>,
     /// The data that is delivered.
     pub data: EventData<'a>,
+    /// The JSON that is kept in place of the body: that of a multipart form, whose files are not kept, or that of the query
+    /// of a request without a body. Requests are compared by it too.
+    pub in_place_of_body: Option<Bytes>,
     /// The sender's id, not truncated.
     id: Option<Cow<'a, str>>,
     /// How events of the source are compared if they have an id.
@@ -94,6 +106,9 @@ pub enum IntakeError {
     /// The form has more fields than any provider sends.
     #[error("the form has too many fields")]
     TooManyFields,
+    /// The multipart form is not complete, or has too many parts.
+    #[error(transparent)]
+    Multipart(#[from] MultipartError),
     /// A header occurs twice with different values.
     #[error(transparent)]
     Ambiguous(#[from] AmbiguousHeader),
@@ -111,6 +126,16 @@ impl Source {
         let written = serde_json::to_vec(&self.settings).map_or(0, |settings| settings.len());
         let rules = self.rules.as_ref().map_or(0, |rules| rules.memory_bytes());
         DEFINITION_BASE_BYTES * 4 + written * BYTES_PER_WRITTEN_BYTE + rules
+    }
+
+    /// Whether a request with this method can be an event or a handshake of the source.
+    pub fn takes_method(&self, method: &Method) -> bool {
+        let may_shake = || {
+            self.recipe.handshake.is_some_and(|handshake| {
+                matches!(*method, Method::GET | Method::HEAD) || handshake.has_method(method.as_str())
+            })
+        };
+        self.recipe.methods.contains(method) || *method == Method::POST || may_shake()
     }
 
     /// The regular expressions of the rules that are too costly for new rules.
@@ -136,6 +161,8 @@ impl Source {
             ContentKind::Json | ContentKind::Unspecified => true,
             _ if self.is_partner() => false,
             ContentKind::Form => self.recipe.accepts_forms,
+            ContentKind::Multipart => self.recipe.accepts_multipart || has_own_way(),
+            ContentKind::Listed => true,
             ContentKind::Text => self.recipe.accepts_text || has_own_way(),
             ContentKind::Other => has_own_way(),
         }
@@ -155,6 +182,36 @@ impl Source {
             .secrets_for(request, now)
             .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
         self.recipe.scheme.verify(secrets.iter().map(|secret| &secret.key), certificate, request, now)
+    }
+
+    /// Verifies a request whose token is verified by published keys, and by the secrets of the source.
+    ///
+    /// # Errors
+    /// As for [`Self::verify`].
+    pub fn verify_by_key_set(
+        &self,
+        request: &RequestParts<'_>,
+        published: Option<&KeySet>,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
+        let secrets = self
+            .secrets_for(request, now)
+            .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
+        self.recipe.scheme.verify_by_key_set(secrets.iter().map(|secret| &secret.key), published, request, now)
+    }
+
+    /// Where the public keys of a request are. Returns `None` if the secrets of the source verify it.
+    ///
+    /// # Errors
+    /// The reason why no published key could verify the request.
+    pub fn key_set(&self, request: &RequestParts<'_>) -> Result<Option<KeySetRequest>, VerifyError> {
+        if self.secrets.is_empty() { self.recipe.scheme.key_set(request) } else { Ok(None) }
+    }
+
+    /// Whether requests with this method can be verified before their body is read: by their head alone, and no handshake
+    /// comes before that.
+    pub fn is_verified_by_head(&self, method: &str) -> bool {
+        self.recipe.scheme.is_in_head() && self.recipe.handshake.is_none_or(|handshake| !handshake.precedes(method))
     }
 
     /// The response to a handshake. Called before the signature is verified with `is_signed` false, and after it with
@@ -185,8 +242,15 @@ impl Source {
         content: ContentKind,
         key: Option<&'a str>,
     ) -> Result<InboundEvent<'a>, IntakeError> {
-        let values = self.extraction.read(request, content == ContentKind::Form)?;
-        let mut data = body_data(request.body, content, values.json)?;
+        let is_form = matches!(content, ContentKind::Form | ContentKind::Multipart | ContentKind::Listed);
+        let values = self.extraction.read(request, is_form)?;
+        let mut data = match values.json {
+            None => self.built_data(request, content)?,
+            Some(text) if exceeds_depth(text, JSON_DEPTH_MAX) => return Err(IntakeError::TooDeep),
+            Some(text) => EventData::Body(text),
+        };
+        let is_rebuilt = content == ContentKind::Multipart || (request.body.is_empty() && request.method != "POST");
+        let in_place_of_body = is_rebuilt.then(|| Bytes::copy_from_slice(data.text().as_bytes()));
         if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
         }
@@ -220,6 +284,7 @@ impl Source {
         Ok(InboundEvent {
             event_type,
             data,
+            in_place_of_body,
             id: values.id,
             dedup: self.recipe.dedup,
             dedup_without_id,
@@ -233,7 +298,71 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The media type that matters for the source: one that its kind lists is not refused as an unknown one.
+    pub fn content_kind(&self, content: ContentKind, content_type: Option<&str>) -> ContentKind {
+        let is_listed = || {
+            let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+            self.recipe.content_types.iter().any(|listed| match listed.strip_suffix('*') {
+                Some(start) => essence.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)),
+                None => essence.eq_ignore_ascii_case(listed),
+            })
+        };
+        match content {
+            ContentKind::Text | ContentKind::Other if is_listed() => ContentKind::Listed,
+            content => content,
+        }
+    }
+
+    /// The data of a body that is not JSON, before the event map: a form as an object, a listed media type as an object with
+    /// the text, anything else as a string. Without a body, the parameters of the query of a request that is not a POST.
+    fn built_data<'a>(&self, request: &RequestParts<'a>, content: ContentKind) -> Result<EventData<'a>, IntakeError> {
+        let body = request.body;
+        if body.is_empty() {
+            let query = request.query.filter(|_| request.method != "POST");
+            let object = query.map(|query| query_object(query, &self.secret_parameters()));
+            let object = object.unwrap_or_else(|| Some(EMPTY_BODY_DATA.to_owned()));
+            return object.map(EventData::Built).ok_or(IntakeError::TooManyFields);
+        }
+        match content {
+            ContentKind::Form => form_object(body).map(EventData::Built).ok_or(IntakeError::TooManyFields),
+            ContentKind::Multipart => {
+                let fields = multipart_fields(request).unwrap_or(Err(MultipartError::Malformed))?;
+                Ok(EventData::Built(multipart_object(fields)))
+            }
+            _ => {
+                let mut text = String::with_capacity(body.len() + 64);
+                let is_listed = content == ContentKind::Listed;
+                if is_listed {
+                    text.push_str("{\"text\":");
+                }
+                push_json_string(&mut text, &String::from_utf8_lossy(body));
+                if is_listed {
+                    text.push('}');
+                }
+                Ok(EventData::Built(text))
+            }
+        }
+    }
+
+    /// The parameters of the query that hold a token or signature. They are not stored.
+    fn secret_parameters(&self) -> Vec<&str> {
+        let locations = self.recipe.scheme.signature_locations().iter();
+        locations
+            .filter_map(|location| match location {
+                ValueLocation::Query(name) => Some(&**name),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
 impl InboundEvent<'_> {
+    /// The bytes that were built from the request.
+    pub fn built_bytes(&self) -> usize {
+        self.data.built_bytes() + self.in_place_of_body.as_ref().map_or(0, Bytes::len)
+    }
+
     /// The sender's id as it is stored in the log: the first [`CLIENT_ID_BYTES_MAX`] bytes.
     pub fn external_id(&self) -> Option<Cow<'_, str>> {
         self.id.as_deref().map(|id| truncate_utf8(Cow::Borrowed(id), CLIENT_ID_BYTES_MAX))
@@ -253,7 +382,7 @@ impl InboundEvent<'_> {
 
 impl EventData<'_> {
     /// The bytes of data that were built from the request.
-    pub fn built_bytes(&self) -> usize {
+    fn built_bytes(&self) -> usize {
         if let Self::Built(text) = self { text.capacity() } else { 0 }
     }
 
@@ -271,23 +400,6 @@ impl EventData<'_> {
 pub fn dummy_mac(body: &[u8]) {
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"nobody's");
     black_box(hmac::sign(&key, body));
-}
-
-/// The body as data, before the event map: JSON byte for byte, a form as an object, an empty body as `null`, anything else
-/// as a string.
-fn body_data<'a>(body: &'a [u8], content: ContentKind, json: Option<&'a str>) -> Result<EventData<'a>, IntakeError> {
-    if let Some(text) = json {
-        return if exceeds_depth(text, JSON_DEPTH_MAX) { Err(IntakeError::TooDeep) } else { Ok(EventData::Body(text)) };
-    }
-    if body.is_empty() {
-        return Ok(EventData::Built(EMPTY_BODY_DATA.to_owned()));
-    }
-    if content == ContentKind::Form {
-        return form_object(body).map(EventData::Built).ok_or(IntakeError::TooManyFields);
-    }
-    let mut text = String::with_capacity(body.len() + 2);
-    push_json_string(&mut text, &String::from_utf8_lossy(body));
-    Ok(EventData::Built(text))
 }
 
 /// The error for a body that is not JSON, with the position of the syntax error.

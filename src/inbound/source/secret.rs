@@ -37,7 +37,7 @@ impl SettingsCheck<'_> {
     pub(super) fn secrets(&mut self, recipe: &Recipe) -> Vec<SourceSecret> {
         let given = &self.settings.secrets;
         let kind = &self.settings.kind;
-        if !recipe.scheme.needs_secret() {
+        if !recipe.scheme.takes_secrets() {
             // A handshake may need a secret even if the scheme does not.
             if !given.is_empty() && recipe.handshake.is_none() {
                 self.add_violation(
@@ -47,7 +47,8 @@ impl SettingsCheck<'_> {
             }
             return Vec::new();
         }
-        if given.is_empty() && !recipe.handshake.is_some_and(Handshake::provides_secret) {
+        if given.is_empty() && recipe.scheme.needs_secret() && !recipe.handshake.is_some_and(Handshake::provides_secret)
+        {
             self.add_violation("/secrets", format!("kind {kind} needs at least one"));
         }
         if given.len() > SOURCE_SECRETS_MAX {

@@ -1,10 +1,13 @@
-//! Signature schemes that need code: sorted parameters (Twilio) and certificates by URL (PayPal, SNS).
+//! Signature schemes that need code: sorted parameters (Twilio, Mandrill), a list of signed headers (Contentful), a hashed key
+//! (Braintree), and certificates by URL (PayPal, SNS).
 //!
 //! The key differs by scheme. For Twilio, the key is the auth token of the account. For PayPal, the key is the id of
 //! the webhook, which is signed. For SNS, the key is the ARN of an allowed topic, because the signature only proves
 //! that SNS sent the message. The caller fetches certificates from the URL that [`certificate_url`] returns.
 
+pub(super) mod braintree;
 mod certificate;
+pub(super) mod contentful;
 mod paypal;
 #[cfg(test)]
 mod proptests;
@@ -31,6 +34,10 @@ use crate::model::{Secret, Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CodeScheme {
     Twilio,
+    /// Signs as Twilio does, in another header.
+    Mandrill,
+    Contentful,
+    Braintree,
     Paypal,
     Sns,
 }
@@ -46,6 +53,9 @@ impl FromStr for CodeScheme {
     fn from_str(name: &str) -> Result<Self, ()> {
         match name {
             "twilio" => Ok(Self::Twilio),
+            "mandrill" => Ok(Self::Mandrill),
+            "contentful" => Ok(Self::Contentful),
+            "braintree" => Ok(Self::Braintree),
             "paypal" => Ok(Self::Paypal),
             "sns" => Ok(Self::Sns),
             _ => Err(()),
@@ -64,6 +74,9 @@ impl CodeScheme {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Twilio => "twilio",
+            Self::Mandrill => "mandrill",
+            Self::Contentful => "contentful",
+            Self::Braintree => "braintree",
             Self::Paypal => "paypal",
             Self::Sns => "sns",
         }
@@ -79,7 +92,15 @@ impl CodeScheme {
         match (self, location) {
             // The fields of a form are signed one by one. A JSON body is signed by its digest in the query. The query
             // is a part of the signed URL.
-            (Self::Twilio, location) => !matches!(location, ValueLocation::Header(_) | ValueLocation::Sig(_)),
+            (Self::Twilio | Self::Mandrill, location) => {
+                !matches!(location, ValueLocation::Header(_) | ValueLocation::Sig(_))
+            }
+            (Self::Contentful, location) => {
+                matches!(location, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::Query(_))
+            }
+            (Self::Braintree, location) => {
+                matches!(location, ValueLocation::Form(name) if **name == *braintree::PAYLOAD)
+            }
             // The signature covers only the CRC-32 of the body, which can be forged.
             (Self::Paypal, ValueLocation::Header(names)) => {
                 names.iter().all(|name| PAYPAL_SIGNED.contains(&name.as_str()))
@@ -91,7 +112,7 @@ impl CodeScheme {
 
     /// Whether the public URL is signed.
     pub(super) fn needs_url(self) -> bool {
-        self == Self::Twilio
+        matches!(self, Self::Twilio | Self::Mandrill | Self::Contentful)
     }
 }
 
@@ -106,7 +127,10 @@ pub(super) fn verify(
 ) -> Result<(), VerifyError> {
     let required_certificate = || certificate.ok_or_else(|| VerifyError::Certificate("it could not be had".into()));
     match which {
-        CodeScheme::Twilio => twilio::verify(keys, request),
+        CodeScheme::Twilio => twilio::verify(keys, request, twilio::SIGNATURE),
+        CodeScheme::Mandrill => twilio::verify(keys, request, twilio::MANDRILL_SIGNATURE),
+        CodeScheme::Contentful => contentful::verify(keys, request, now, tolerance),
+        CodeScheme::Braintree => braintree::verify(keys, request),
         CodeScheme::Paypal => {
             paypal::Transmission::read(request)?.verify(keys, required_certificate()?, request.body, now, tolerance)
         }
@@ -118,7 +142,7 @@ pub(super) fn verify(
 /// no certificate is checked before, so that fewer requests of strangers cause a fetch.
 pub(super) fn certificate_url(which: CodeScheme, request: &RequestParts<'_>) -> Result<Option<Url>, VerifyError> {
     match which {
-        CodeScheme::Twilio => Ok(None),
+        CodeScheme::Twilio | CodeScheme::Mandrill | CodeScheme::Contentful | CodeScheme::Braintree => Ok(None),
         CodeScheme::Paypal => paypal::Transmission::read(request).map(|read| Some(read.certificate_url)),
         CodeScheme::Sns => sns::SnsMessage::read(request).map(|read| Some(read.certificate_url)),
     }

@@ -17,11 +17,13 @@ use crate::signature::{RequestParts, VerifyError};
 
 /// The header with the signature.
 pub(in crate::signature) const SIGNATURE: &str = "x-twilio-signature";
+/// The header of Mandrill.
+pub(in crate::signature) const MANDRILL_SIGNATURE: &str = "x-mandrill-signature";
 const BODY_HASH: &str = "bodySHA256";
 
 /// Verifies that one of the auth tokens signed this request.
-pub(super) fn verify(tokens: &[&Secret], request: &RequestParts<'_>) -> Result<(), VerifyError> {
-    let given = signature(header(request.headers, SIGNATURE)?, SIGNATURE)?;
+pub(super) fn verify(tokens: &[&Secret], request: &RequestParts<'_>, name: &'static str) -> Result<(), VerifyError> {
+    let given = signature(header(request.headers, name)?, name)?;
     let parameters = if is_form(request) { parameters(request.body) } else { String::new() };
     let covered = is_form(request) || is_body_covered(request)?;
     let url = match request.query {

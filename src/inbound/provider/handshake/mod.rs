@@ -99,6 +99,16 @@ impl Handshake {
         self.0.rules.iter().filter_map(HandshakeRule::secret_location)
     }
 
+    /// Whether one of the rules is for this method.
+    pub fn has_method(self, method: &str) -> bool {
+        self.0.rules.iter().any(|rule| rule.has_method(method))
+    }
+
+    /// Whether a request with this method may be a handshake before its signature is verified.
+    pub fn precedes(self, method: &str) -> bool {
+        self.0.rules.iter().any(|rule| !rule.is_signed() && rule.has_method(method))
+    }
+
     /// The response to a request whose signature was not verified. Returns `None` if it is not a handshake. `secrets` are
     /// the active secrets; `option` reads an option of the source.
     pub fn respond_unsigned(

@@ -153,6 +153,10 @@ impl HandshakeRule {
         self.signed
     }
 
+    pub(super) fn has_method(&self, method: &str) -> bool {
+        self.methods.iter().any(|own| **own == *method)
+    }
+
     pub(super) fn provides_secret(&self) -> bool {
         self.learn.is_some()
     }
@@ -163,7 +167,7 @@ impl HandshakeRule {
 
     /// The response of this rule. Returns `None` if the rule does not match the request.
     pub(super) fn respond(&self, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
-        if !self.methods.iter().any(|method| **method == *context.request.method)
+        if !self.has_method(context.request.method)
             || !self.when.iter().all(|condition| condition.holds(context))
             || (self.provides_secret() && !context.secrets.is_empty())
         {

@@ -35,6 +35,8 @@ enum DigestFunction {
     HmacHex,
     HmacBase64,
     Sha256Hex,
+    /// An HMAC-SHA1 with the SHA-1 of the secret as key.
+    BraintreeHex,
 }
 
 impl TextTemplate {
@@ -62,6 +64,7 @@ impl ResponsePlaceholder {
             None => return Ok(Self::Value(PlaceholderValue::try_new(inside)?)),
             Some(("hmac-hex", values)) => (DigestFunction::HmacHex, values),
             Some(("hmac-base64", values)) => (DigestFunction::HmacBase64, values),
+            Some(("braintree-hex", values)) => (DigestFunction::BraintreeHex, values),
             Some(("sha256-hex", values)) => (DigestFunction::Sha256Hex, values),
             Some((other, _)) => return Err(format!("{other:?} is no digest")),
         };
@@ -105,6 +108,13 @@ impl DigestFunction {
         if let Self::Sha256Hex = self {
             return Some(HEXLOWER.encode(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()));
         }
+        if let Self::BraintreeHex = self {
+            // A payload is signed in the same way. No payload has this form.
+            let secret = context.secrets.first().filter(|_| is_braintree_challenge(&text))?;
+            let key = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, secret.reveal().as_bytes());
+            let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key.as_ref());
+            return Some(HEXLOWER.encode(hmac::sign(&key, text.as_bytes()).as_ref()));
+        }
         let secret = context.secrets.first().filter(|_| is_token(&text))?;
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.reveal().as_bytes()), text.as_bytes());
         Some(match self {
@@ -112,6 +122,10 @@ impl DigestFunction {
             _ => HEXLOWER.encode(tag.as_ref()),
         })
     }
+}
+
+fn is_braintree_challenge(text: &str) -> bool {
+    (20..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// Whether the text has the syntax of a token. JSON and forms do not.

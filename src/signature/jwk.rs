@@ -1,21 +1,25 @@
 //! JSON Web Key sets (RFC 7517): public keys of RSA, P-256 and Ed25519. Each key has one algorithm.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
+use serde_json::{Map, Value};
+use x509_parser::asn1_rs::FromDer;
+use x509_parser::oid_registry::{OID_EC_P256, OID_SIG_ED25519};
+use x509_parser::public_key::PublicKey;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
-use crate::limits::{JWKS_BYTES_MAX, JWKS_KEYS_MAX};
+use crate::limits::{FETCHED_KEYS_MAX, JWKS_KEYS_MAX};
 
 /// The public keys of a JWK set.
 #[derive(Debug)]
-pub struct KeySet(Vec<PublicKey>);
+pub struct KeySet(Vec<PublishedKey>);
 
 /// Why a JWK set is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +43,7 @@ pub enum JwksError {
     TooMany,
 }
 
-struct PublicKey {
+struct PublishedKey {
     id: Option<Box<str>>,
     material: KeyMaterial,
 }
@@ -62,6 +66,7 @@ struct RawKey {
     kty: String,
     kid: Option<Box<str>>,
     r#use: Option<String>,
+    /// What the key may be used for (RFC 7517, 4.3).
     key_ops: Option<Vec<String>>,
     alg: Option<String>,
     crv: Option<String>,
@@ -69,6 +74,8 @@ struct RawKey {
     e: Option<String>,
     x: Option<String>,
     y: Option<String>,
+    /// The time at which Plaid withdrew the key.
+    expired_at: Option<serde_json::Number>,
     /// A member of private keys. Its presence is an error.
     d: Option<serde::de::IgnoredAny>,
 }
@@ -77,19 +84,6 @@ struct RawKey {
 const RSA_BYTES_MIN: usize = 256;
 
 impl KeySet {
-    /// Reads a JWK set from a file.
-    ///
-    /// # Errors
-    /// The reason as text, with the path of the file.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let read = File::open(path).and_then(|file| {
-            let mut text = String::new();
-            file.take(JWKS_BYTES_MAX).read_to_string(&mut text).map(|_| text)
-        });
-        let text = read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
-    }
-
     /// Parses a JWK set. Keys that are not for RS256, ES256 or EdDSA signatures are ignored.
     ///
     /// # Errors
@@ -107,10 +101,65 @@ impl KeySet {
         }
     }
 
+    /// Parses what a provider publishes: a JWK set, one JWK, or a document whose member `key` is one JWK (Plaid). Unlike
+    /// [`Self::parse`], a key that cannot be used does not spoil the others.
+    ///
+    /// # Errors
+    /// If the text is no such document, no usable key remains, or there are too many keys.
+    pub fn parse_published(text: &str) -> Result<Self, JwksError> {
+        let format = |error: serde_json::Error| JwksError::Format(error.to_string().into());
+        let mut document: Map<String, Value> = serde_json::from_str(text).map_err(format)?;
+        let keys = match (document.remove("keys"), document.remove("key")) {
+            (Some(Value::Array(keys)), _) => keys,
+            (None, Some(key)) if key.is_object() => vec![key],
+            (None, None) if document.contains_key("kty") => vec![Value::Object(document)],
+            _ => return Err(JwksError::Format("expected a JWK set or a JWK".into())),
+        };
+        let keys: Vec<PublishedKey> = keys
+            .into_iter()
+            .filter_map(|raw| RawKey::deserialize(raw).ok())
+            .filter_map(|raw| key(raw).ok().flatten())
+            .take(FETCHED_KEYS_MAX + 1)
+            .collect();
+        match keys.len() {
+            0 => Err(JwksError::None),
+            n if n > FETCHED_KEYS_MAX => Err(JwksError::TooMany),
+            _ => Ok(Self(keys)),
+        }
+    }
+
+    /// Reads a public key in PEM (`-----BEGIN PUBLIC KEY-----`) of RSA, P-256 or Ed25519. Returns `None` if it is none.
+    pub(super) fn from_pem(pem: &str) -> Option<Self> {
+        let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let (_, info) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
+        let material = match info.parsed().ok()? {
+            PublicKey::RSA(key) => rsa_numbers(key.modulus, key.exponent).map(KeyMaterial::Rsa).ok()?,
+            PublicKey::EC(point) if info.algorithm.parameters.as_ref()?.as_oid().ok()? == OID_EC_P256 => {
+                KeyMaterial::P256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, p256_point(point.data())?))
+            }
+            PublicKey::Unknown(point) if info.algorithm.algorithm == OID_SIG_ED25519 && point.len() == 32 => {
+                KeyMaterial::Ed25519(UnparsedPublicKey::new(&ED25519, point.to_vec()))
+            }
+            _ => return None,
+        };
+        Some(Self(vec![PublishedKey { id: None, material }]))
+    }
+
+    /// Whether the set has a key with this algorithm, and with this id if the token names one.
+    pub fn has_key(&self, alg: &str, id: Option<&str>) -> bool {
+        self.0.iter().any(|key| key.fits(alg, id))
+    }
+
     /// Whether a key with this algorithm, and with this id if the token names one, verifies the signature.
-    pub(super) fn verify(&self, alg: &str, id: Option<&str>, signed: &[u8], signature: &[u8]) -> bool {
-        let fits = |key: &&PublicKey| key.material.alg() == alg && id.is_none_or(|id| key.id.as_deref() == Some(id));
-        self.0.iter().filter(fits).any(|key| key.material.verify(signed, signature))
+    pub fn verify(&self, alg: &str, id: Option<&str>, signed: &[u8], signature: &[u8]) -> bool {
+        self.0.iter().filter(|key| key.fits(alg, id)).any(|key| key.material.verify(signed, signature))
+    }
+}
+
+impl PublishedKey {
+    fn fits(&self, alg: &str, id: Option<&str>) -> bool {
+        // A key without an id (PEM) is tried whatever the token names.
+        self.material.alg() == alg && (self.id.is_none() || id.is_none_or(|id| self.id.as_deref() == Some(id)))
     }
 }
 
@@ -131,29 +180,27 @@ impl KeyMaterial {
     }
 }
 
-impl fmt::Debug for PublicKey {
+impl fmt::Debug for PublishedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublicKey").field("id", &self.id).field("alg", &self.material.alg()).finish()
+        f.debug_struct("PublishedKey").field("id", &self.id).field("alg", &self.material.alg()).finish()
     }
 }
 
 /// Parses a key. Returns `None` for a key of another type, use or algorithm.
-fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
+fn key(raw: RawKey) -> Result<Option<PublishedKey>, &'static str> {
     if raw.d.is_some() {
         return Err("this is a private key; the file is for public ones");
     }
     // RFC 7517, sections 4.2 and 4.3: a key for other operations verifies nothing.
     let verifies = raw.key_ops.is_none_or(|operations| operations.iter().any(|operation| operation == "verify"));
-    if !verifies || raw.r#use.is_some_and(|r#use| r#use != "sig") {
+    if !verifies || raw.r#use.is_some_and(|r#use| r#use != "sig") || raw.expired_at.is_some() {
         return Ok(None);
     }
     let material = match (&*raw.kty, raw.crv.as_deref()) {
         ("RSA", _) => KeyMaterial::Rsa(rsa(raw.n.as_deref(), raw.e.as_deref())?),
         ("EC", Some("P-256")) => {
             let point = [vec![4], bytes(raw.x.as_deref())?, bytes(raw.y.as_deref())?].concat();
-            if point.len() != 65 {
-                return Err("x and y of P-256 are 32 bytes each");
-            }
+            let point = p256_point(&point).ok_or("x and y of P-256 are 32 bytes each")?;
             KeyMaterial::P256(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point))
         }
         ("OKP", Some("Ed25519")) => {
@@ -169,17 +216,26 @@ fn key(raw: RawKey) -> Result<Option<PublicKey>, &'static str> {
         _ => return Ok(None),
     };
     let is_ours = raw.alg.is_none_or(|alg| alg == material.alg());
-    Ok(is_ours.then_some(PublicKey { id: raw.kid, material }))
+    Ok(is_ours.then_some(PublishedKey { id: raw.kid, material }))
 }
 
 fn rsa(n: Option<&str>, e: Option<&str>) -> Result<RsaPublicKeyComponents<Vec<u8>>, &'static str> {
+    rsa_numbers(&bytes(n)?, &bytes(e)?)
+}
+
+fn rsa_numbers(n: &[u8], e: &[u8]) -> Result<RsaPublicKeyComponents<Vec<u8>>, &'static str> {
     // RFC 7518 forbids leading zeros in these numbers. Some publishers have them, and ring refuses them.
-    let number = |text| bytes(text).map(|bytes| bytes.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<_>>());
-    let (n, e) = (number(n)?, number(e)?);
+    let number = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+    let (n, e) = (number(n), number(e));
     if n.len() < RSA_BYTES_MIN {
         return Err("an RSA key has at least 2048 bits");
     }
     Ok(RsaPublicKeyComponents { n, e })
+}
+
+/// An uncompressed point on P-256.
+fn p256_point(point: &[u8]) -> Option<Vec<u8>> {
+    (point.len() == 65 && point[0] == 4).then(|| point.to_vec())
 }
 
 fn bytes(text: Option<&str>) -> Result<Vec<u8>, &'static str> {
