@@ -187,29 +187,7 @@ impl WriterState {
                 Ok(Some(batch.put(next, webhook)))
             }
             RegistryChange::Replace { no, version, settings, lifts_pause } => {
-                let old = current(next, no, Some(version))?;
-                next.check_uid(&settings, Some(&old))?;
-                let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..*settings };
-                next.check_size(&settings, Some(&old))?;
-                let mut webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
-                if lifts_pause {
-                    webhook.address_version = webhook.version;
-                }
-                if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
-                    batch.abandon.push((no, DeadReason::Disabled));
-                }
-                if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
-                    batch.status_changes.push((no, StatusChange::Resumed));
-                } else if restarts_attempts(&old, &webhook) {
-                    batch.status_changes.push((no, StatusChange::Restarted));
-                }
-                let (action, changed) = match change_of(&old, &webhook) {
-                    (_, changed) if changed.is_empty() && lifts_pause => ("webhook.resumed", changed),
-                    other => other,
-                };
-                batch.audit_webhook(action, &webhook, changed);
-                batch.changed.push(no);
-                Ok(Some(batch.put(next, webhook)))
+                self.replace_webhook((no, version), *settings, lifts_pause, next, batch)
             }
             RegistryChange::Keep { no, version } => current(next, no, Some(version)).map(Some),
             RegistryChange::Remove { no, version } => {
@@ -253,6 +231,40 @@ impl WriterState {
             | RegistryChange::StoredResponse(_)
             | RegistryChange::Stop => Ok(None),
         }
+    }
+
+    /// Replaces the settings of a webhook that has this version.
+    fn replace_webhook(
+        &mut self,
+        (no, version): (WebhookNo, u64),
+        settings: WebhookSettings,
+        lifts_pause: bool,
+        next: &mut Registry,
+        batch: &mut ChangeBatch,
+    ) -> WebhookResult {
+        let old = current(next, no, Some(version))?;
+        next.check_uid(&settings, Some(&old))?;
+        let settings = WebhookSettings { tenant: Arc::clone(&old.tenant), ..settings };
+        next.check_size(&settings, Some(&old))?;
+        let mut webhook = self.changed(&old, with_current_profile(settings, &self.profiles));
+        if lifts_pause {
+            webhook.address_version = webhook.version;
+        }
+        if webhook.status == WebhookStatus::Failed && old.status != WebhookStatus::Failed {
+            batch.abandon.push((no, DeadReason::Disabled));
+        }
+        if old.status == WebhookStatus::Failed && webhook.status != WebhookStatus::Failed {
+            batch.status_changes.push((no, StatusChange::Resumed));
+        } else if restarts_attempts(&old, &webhook) {
+            batch.status_changes.push((no, StatusChange::Restarted));
+        }
+        let (action, changed) = match change_of(&old, &webhook) {
+            (_, changed) if changed.is_empty() && lifts_pause => ("webhook.resumed", changed),
+            other => other,
+        };
+        batch.audit_webhook(action, &webhook, changed);
+        batch.changed.push(no);
+        Ok(Some(batch.put(next, webhook)))
     }
 
     fn disable_webhook(

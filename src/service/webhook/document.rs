@@ -153,6 +153,7 @@ impl<'a> WebhookDocument<'a> {
     }
 
     /// Adds the pause of the endpoint, whose end is a time of the wall clock.
+    #[must_use]
     pub fn with_pause(self, pause: Option<EndpointPause>) -> Self {
         let (paused_until, pause_reason) = pause.map(|pause| (pause.until, pause.reason)).unzip();
         Self { paused_until, pause_reason, ..self }
