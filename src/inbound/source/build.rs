@@ -151,8 +151,8 @@ impl KindRecipe {
             content: if is_partner { Vec::new() } else { vec!["form".to_owned(), "multipart".to_owned()] },
             ..RawRecipe::default()
         };
-        if raw.verify.jwt.as_ref().is_some_and(|jwt| !jwt.jwks_body.is_empty()) {
-            check.add_violation("/verify/jwt/jwks_body", "only the kind of a provider posts to ask for keys");
+        if let Some(jwt) = &raw.verify.jwt {
+            own_token_rules(jwt, check);
         }
         Some(Self { raw: with_overrides(raw, settings), is_partner })
     }
@@ -241,6 +241,25 @@ fn with_overrides(mut raw: RawRecipe, settings: &SourceSettings) -> RawRecipe {
         raw.verify.tolerance = settings.tolerance;
     }
     raw
+}
+
+/// Checks the rules of a token that a source has in its settings: they cannot use what only the kind of a provider has.
+fn own_token_rules(jwt: &RawJwt, check: &mut SettingsCheck<'_>) {
+    if !jwt.jwks_body.is_empty() {
+        check.add_violation("/verify/jwt/jwks_body", "only the kind of a provider posts to ask for keys");
+    }
+    let has_option = |text: &str| text.contains("{option:");
+    if jwt.jwks.as_deref().is_some_and(has_option) {
+        check.add_violation("/verify/jwt/jwks", "only the kind of a provider has options: write the URL itself");
+    }
+    for (name, wanted) in &jwt.claims {
+        let pointer = format!("/verify/jwt/claims/{}", escape_pointer_token(name));
+        if wanted.iter().any(has_option) {
+            check.add_violation(pointer, "only the kind of a provider has options: write the value itself");
+        } else if wanted.iter().next().is_none() {
+            check.add_violation(pointer, "expected at least one value");
+        }
+    }
 }
 
 /// Replaces `{option:NAME}` in the rules of a token. A value of a claim whose option is not set does not count; a claim

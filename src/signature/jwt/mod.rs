@@ -170,7 +170,12 @@ impl JwtRules {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let texts = |texts: &OneOrMany| texts.iter().map(Into::into).collect();
+        // Without a source, as in a command that verifies one request, no option is set.
+        let texts = |texts: &OneOrMany| -> Vec<Box<str>> {
+            texts.iter().filter(|text| !text.contains(OPTION)).map(Into::into).collect()
+        };
+        let claims = raw.claims.iter().map(|(name, wanted)| (name.as_str().into(), texts(wanted)));
+        let claims = claims.filter(|(_, wanted): &(Box<str>, Vec<Box<str>>)| !wanted.is_empty()).collect();
         Ok(Self {
             algorithms,
             jwks: raw.jwks.as_deref().map(Into::into),
@@ -179,7 +184,7 @@ impl JwtRules {
                 .iter()
                 .map(|(name, text)| (name.as_str().into(), Secret::new(text.clone())))
                 .collect(),
-            claims: raw.claims.iter().map(|(name, wanted)| (name.as_str().into(), texts(wanted))).collect(),
+            claims,
             body_hash: raw.body_hash.as_deref().map(|name| (name.into(), encoding)),
             max_age_s,
         })
