@@ -4,11 +4,9 @@
 //! trusted before its signature was verified.
 
 use std::borrow::Cow;
-use std::hint::black_box;
 
 use bytes::Bytes;
 use http::Method;
-use ring::hmac;
 use smallvec::SmallVec;
 
 use super::extraction::truncate_utf8;
@@ -18,10 +16,7 @@ use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
 use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
-use crate::signature::{
-    AmbiguousHeader, Certificate, KeySet, KeySetRequest, MultipartError, RequestParts, ValueLocation, VerifyError,
-    multipart_fields,
-};
+use crate::signature::{AmbiguousHeader, MultipartError, RequestParts, ValueLocation, multipart_fields};
 
 /// The bytes of memory for each byte of the settings as JSON: the settings themselves and their compiled forms.
 const BYTES_PER_WRITTEN_BYTE: usize = 8;
@@ -148,11 +143,6 @@ impl Source {
         self.extraction.is_partner()
     }
 
-    /// Whether the sender is authenticated, by a signature or by the token in the URL.
-    pub fn is_verified(&self) -> bool {
-        self.token.is_some() || self.recipe.scheme.requires_verification()
-    }
-
     /// Whether the source accepts bodies of this media type. For providers, the recipe decides. Sources with their own
     /// scheme accept any type, because nothing is known about their format.
     pub fn accepts(&self, content: ContentKind) -> bool {
@@ -166,52 +156,6 @@ impl Source {
             ContentKind::Text => self.recipe.accepts_text || has_own_way(),
             ContentKind::Other => has_own_way(),
         }
-    }
-
-    /// Verifies that the request is signed with one of the source's secrets.
-    ///
-    /// # Errors
-    /// The reason of the failure, for the user who configures the source.
-    pub fn verify(
-        &self,
-        request: &RequestParts<'_>,
-        certificate: Option<&Certificate>,
-        now: Timestamp,
-    ) -> Result<(), VerifyError> {
-        let secrets = self
-            .secrets_for(request, now)
-            .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
-        self.recipe.scheme.verify(secrets.iter().map(|secret| &secret.key), certificate, request, now)
-    }
-
-    /// Verifies a request whose token is verified by published keys, and by the secrets of the source.
-    ///
-    /// # Errors
-    /// As for [`Self::verify`].
-    pub fn verify_by_key_set(
-        &self,
-        request: &RequestParts<'_>,
-        published: Option<&KeySet>,
-        now: Timestamp,
-    ) -> Result<(), VerifyError> {
-        let secrets = self
-            .secrets_for(request, now)
-            .map_err(|AmbiguousHeader(name)| VerifyError::Ambiguous(format!("header:{name}").into()))?;
-        self.recipe.scheme.verify_by_key_set(secrets.iter().map(|secret| &secret.key), published, request, now)
-    }
-
-    /// Where the public keys of a request are. Returns `None` if the secrets of the source verify it.
-    ///
-    /// # Errors
-    /// The reason why no published key could verify the request.
-    pub fn key_set(&self, request: &RequestParts<'_>) -> Result<Option<KeySetRequest>, VerifyError> {
-        if self.secrets.is_empty() { self.recipe.scheme.key_set(request) } else { Ok(None) }
-    }
-
-    /// Whether requests with this method can be verified before their body is read: by their head alone, and no handshake
-    /// comes before that.
-    pub fn is_verified_by_head(&self, method: &str) -> bool {
-        self.recipe.scheme.is_in_head() && self.recipe.handshake.is_none_or(|handshake| !handshake.precedes(method))
     }
 
     /// The response to a handshake. Called before the signature is verified with `is_signed` false, and after it with
@@ -393,13 +337,6 @@ impl EventData<'_> {
             Self::Built(text) => text,
         }
     }
-}
-
-/// Computes a MAC over the body and discards it. Used when a request is rejected without a signature check, so that the time
-/// of the response does not reveal the reason.
-pub fn dummy_mac(body: &[u8]) {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"nobody's");
-    black_box(hmac::sign(&key, body));
 }
 
 /// The error for a body that is not JSON, with the position of the syntax error.

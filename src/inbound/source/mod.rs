@@ -27,6 +27,7 @@ pub(crate) mod testing;
 mod tests;
 mod token;
 mod validation;
+mod verify;
 
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub(crate) use extraction::id_and_topic;
 pub use file_source_id::file_source_id;
 pub use form::form_object;
 pub use headers::{has_secret_in_body, is_hidden, kept_headers};
-pub use intake::{ContentKind, EventData, InboundEvent, IntakeError, dummy_mac};
+pub use intake::{ContentKind, EventData, InboundEvent, IntakeError};
 pub use map::{EventMap, MapError, MapInput, MappedEvent, default_event_type};
 pub use rate_limit::RateLimiter;
 pub use rejection::{Rejection, Rejections};
@@ -46,6 +47,7 @@ pub use schema::CheckWork;
 pub(crate) use schema::Schema;
 pub use token::{PartnerToken, PartnerTokenError, token_hash};
 pub use validation::ValidationRules;
+pub use verify::dummy_mac;
 
 pub use crate::model::{SecretSetting, SecretTable, SourceSettings, SourceStatus};
 
