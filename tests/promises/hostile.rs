@@ -77,11 +77,11 @@ impl HealthyTenant {
     }
 }
 
-/// The median and the 99th percentile in milliseconds.
+/// The median, the 99th percentile and the maximum in milliseconds.
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
-    let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e3;
-    format!("p50 {:.1} ms p99 {:.1} ms", at(50), at(99))
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+    format!("p50 {:.1} ms p99 {:.1} ms max {:.1} ms", at(50), at(99), at(100))
 }
 
 /// A client with a new key of this tenant and role.
