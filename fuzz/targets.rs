@@ -335,10 +335,7 @@ fn local_webhook(at: SocketAddr, guard: &EgressGuard) -> Webhook {
 
 /// Input: a body of lines, each with an event.
 pub fn ndjson(data: &[u8]) {
-    let Some((readable, lines)) = hooktide::admit::readable_lines(data) else {
-        assert!(std::str::from_utf8(data).is_err(), "text is read by lines");
-        return;
-    };
+    let (readable, lines) = hooktide::admit::readable_lines(data);
     let written: Vec<_> = data.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
     assert_eq!((lines, readable.len()), (written.len(), written.len().min(BATCH_EVENTS_MAX)));
     for (line, is_readable) in written.into_iter().zip(readable) {

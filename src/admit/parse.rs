@@ -107,29 +107,28 @@ pub(super) fn json(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
 
 /// Parses an NDJSON body: one JSON value in each line that is not blank.
 ///
-/// # Errors
-/// When the body is not valid UTF-8. The syntax error of a line is the result of that line.
-pub(super) fn ndjson(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
-    let text = utf8(body)?;
+/// The syntax error of a line is the result of that line.
+pub(super) fn ndjson(body: &[u8]) -> ParsedBody<'_> {
     let mut items = Vec::new();
     let mut count = 0;
-    for line in text.split('\n').filter(|line| !line.trim_ascii().is_empty()) {
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         count += 1;
         if count <= BATCH_EVENTS_MAX {
-            let start = line.as_ptr().addr() - text.as_ptr().addr();
-            items.push(parse(line).map_err(|error| SyntaxError { offset: start + error.offset, ..error }));
+            let start = line.as_ptr().addr() - body.as_ptr().addr();
+            let item = utf8(line).and_then(parse);
+            items.push(item.map_err(|error| SyntaxError { offset: start + error.offset, ..error }));
         }
     }
-    Ok(ParsedBody::Lines(items, count))
+    ParsedBody::Lines(items, count)
 }
 
 /// Whether each line of an NDJSON body is read, for the first [`BATCH_EVENTS_MAX`] lines, and the number of lines. For the
-/// fuzz target; `None` if the body is not UTF-8.
+/// fuzz target.
 #[doc(hidden)]
-pub fn readable_lines(body: &[u8]) -> Option<(Vec<bool>, usize)> {
+pub fn readable_lines(body: &[u8]) -> (Vec<bool>, usize) {
     match ndjson(body) {
-        Ok(ParsedBody::Lines(lines, count)) => Some((lines.iter().map(Result::is_ok).collect(), count)),
-        _ => None,
+        ParsedBody::Lines(lines, count) => (lines.iter().map(Result::is_ok).collect(), count),
+        _ => (Vec::new(), 0),
     }
 }
 
@@ -228,13 +227,15 @@ impl<'de> Deserialize<'de> for FieldName {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a field's name")
             }
-            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
+                let name = String::from_utf8_lossy(name);
                 // The response shows the name, so a long name is truncated.
-                Ok(PublishField::of(name)
+                Ok(PublishField::of(&name)
                     .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))
             }
         }
-        from.deserialize_identifier(KeyVisitor)
+        // As bytes, a name may have half of a surrogate pair.
+        from.deserialize_bytes(KeyVisitor)
     }
 }
 
@@ -292,9 +293,11 @@ mod tests {
 
     #[test]
     fn an_invalid_line_does_not_affect_the_other_lines() {
-        let Ok(ParsedBody::Lines(lines, 3)) = ndjson(b"{\"type\":\"a\"}\r\n\n{\"type\"\n7\n") else {
-            panic!("three lines")
+        let ParsedBody::Lines(lines, 4) = ndjson(b"{\"type\":\"a\"}\r\n\n{\"type\"\n7\n{\"\xff\":1}\n") else {
+            panic!("four lines")
         };
+        let not_utf8 = lines[3].as_ref().unwrap_err();
+        assert_eq!((not_utf8.offset, &*not_utf8.what), (27, "invalid UTF-8"));
         assert!(lines[0].as_ref().unwrap().is_object);
         assert_eq!(lines[1].as_ref().unwrap_err().offset, 21);
         assert!(!lines[2].as_ref().unwrap().is_object);

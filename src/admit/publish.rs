@@ -133,7 +133,7 @@ impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
     /// A problem that applies to the request as a whole.
     pub(super) async fn publish(&self, context: PublishContext<'_>, body: &Bytes) -> Result<Response, Problem> {
         let items = match context.media_type {
-            MediaType::Ndjson => parse::ndjson(body),
+            MediaType::Ndjson => Ok(parse::ndjson(body)),
             MediaType::Json => parse::json(body),
             MediaType::Unspecified if matches!(first_character(body), Some(b'{' | b'[')) => parse::json(body),
             MediaType::Unspecified => return Err(not_json()),

@@ -2,7 +2,7 @@
 
 use super::external_calls::ExternalCallError;
 use crate::http::request::invalid;
-use crate::http::{Problem, ProblemCode};
+use crate::http::{FieldError, Problem, ProblemCode};
 use crate::inbound::source::{IntakeError, Source};
 use crate::limits::MANAGE_RETRY_AFTER;
 
@@ -49,6 +49,7 @@ impl From<IntakeError> for InboundRefusal {
             IntakeError::NotJson { .. } | IntakeError::TooDeep => {
                 Problem::new(ProblemCode::InvalidJson, unfit.to_string())
             }
+            IntakeError::Timestamp => Problem::invalid_body(vec![FieldError::new("/timestamp", unfit.to_string())]),
             IntakeError::TooManyFields | IntakeError::Multipart(_) | IntakeError::Ambiguous(_) => {
                 invalid(unfit.to_string())
             }

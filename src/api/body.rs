@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::ManagementRequest;
 use crate::http::{FieldError, Problem, ProblemCode};
+use crate::json;
 use crate::model::header;
 use crate::service::fields::DocumentFields;
 
@@ -23,7 +24,7 @@ pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result
     if !says_json(headers) && !matches!(start, Some(b'{' | b'[')) {
         return Err(Problem::new(ProblemCode::UnsupportedMediaType, "expected application/json"));
     }
-    match serde_json::from_slice(body) {
+    match json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "expected an object")])),
         Err(error) => Err(invalid_json(body, &error)),

@@ -122,7 +122,7 @@ pub(super) fn bytes(argument: &str, input: &mut dyn Read) -> Result<Vec<u8>, Cli
 
 /// Reads the JSON of an argument; see [`bytes`] for its forms.
 pub(super) fn json<T: DeserializeOwned>(argument: &str, input: &mut dyn Read) -> Result<T, CliError> {
-    serde_json::from_slice(&bytes(argument, input)?).map_err(CliError::NotJson)
+    crate::json::from_slice(&bytes(argument, input)?).map_err(CliError::NotJson)
 }
 
 #[cfg(test)]

@@ -278,6 +278,6 @@ pub(super) fn print(
         out.write_all(answer)?;
         return Ok(writeln!(out)?);
     }
-    let value = serde_json::from_slice(answer).map_err(super::client::ClientError::Answer)?;
+    let value = crate::json::from_slice(answer).map_err(super::client::ClientError::Answer)?;
     Ok(human(out, &value)?)
 }

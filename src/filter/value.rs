@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::input::FieldValue;
+use crate::json;
 use crate::limits::FILTER_TEXT_BYTES_MAX;
 use crate::model::Timestamp;
 
@@ -39,7 +40,7 @@ impl Number {
         if !matches!(raw.first()?, b'-' | b'0'..=b'9') {
             return None;
         }
-        Self::of(&serde_json::from_slice(raw).ok()?)
+        Self::of(&json::from_slice(raw).ok()?)
     }
 
     fn of(number: &serde_json::Number) -> Option<Self> {
@@ -230,12 +231,7 @@ impl ValueSet {
 
 /// Decodes a JSON string; `None` for anything else. The result borrows if nothing is escaped.
 pub(super) fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
-    let written = inner(raw)?;
-    if written.contains(&b'\\') {
-        serde_json::from_slice(raw).ok().map(Cow::Owned)
-    } else {
-        std::str::from_utf8(written).ok().map(Cow::Borrowed)
-    }
+    json::string(raw)
 }
 
 /// The text within the quotes of a JSON string.

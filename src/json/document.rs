@@ -304,7 +304,7 @@ fn search(text: &[u8], value: ByteSpan, step: &PathStep) -> Option<ByteSpan> {
 /// Unescapes a member name.
 fn unescape_name(text: &[u8], name: ByteSpan) -> Option<String> {
     let quoted = ByteSpan { start: name.start.checked_sub(1)?, end: name.end.checked_add(1)? };
-    serde_json::from_slice(quoted.of(text)).ok()
+    super::from_slice(quoted.of(text)).ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use super::pointer::PointerNode;
 
+/// The depth that serde_json descends to.
+const LEVELS_MAX: u8 = 127;
+
 type ValueSlots<'s, 'a> = &'s mut [Option<&'a RawValue>];
 
 /// Fills the slots of the pointer tree and returns the body as text. Returns `None` if the body is not one JSON value in
@@ -14,15 +17,29 @@ type ValueSlots<'s, 'a> = &'s mut [Option<&'a RawValue>];
 pub(super) fn read<'a>(root: &PointerNode, body: &'a [u8], values: ValueSlots<'_, 'a>) -> Option<&'a str> {
     // serde_json skips a string that no pointer selects without checking its UTF-8, so the whole body is checked here.
     let text = std::str::from_utf8(body).ok()?;
+    if read_text(root, text, values, false).is_none() {
+        // A value on the way to a pointer may be one that Rust cannot represent: such a value is skipped as written, which
+        // needs a second pass over its containers.
+        values.fill(None);
+        read_text(root, text, values, true)?;
+    }
+    Some(text)
+}
+
+fn read_text<'a>(root: &PointerNode, text: &'a str, values: ValueSlots<'_, 'a>, is_lenient: bool) -> Option<()> {
     let mut from = serde_json::Deserializer::from_str(text);
-    PointerVisitor { node: root, values }.deserialize(&mut from).ok()?;
-    from.end().ok().map(|()| text)
+    PointerVisitor { node: root, values, is_lenient, levels: LEVELS_MAX }.deserialize(&mut from).ok()?;
+    from.end().ok()
 }
 
 /// Handles the next value: stores it in the slot of the node, or descends into it.
 struct PointerVisitor<'n, 's, 'a> {
     node: &'n PointerNode,
     values: ValueSlots<'s, 'a>,
+    /// Whether only containers are descended into, and everything else is read as written.
+    is_lenient: bool,
+    /// The containers that may still be descended into, as in one pass.
+    levels: u8,
 }
 
 impl PointerVisitor<'_, '_, '_> {
@@ -39,20 +56,23 @@ impl<'a> DeserializeSeed<'a> for PointerVisitor<'_, '_, 'a> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<(), D::Error> {
-        let Some(slot) = self.node.slot else {
+        if self.node.slot.is_none() && !self.is_lenient {
             if self.node.children.is_empty() {
                 return from.deserialize_ignored_any(IgnoredAny).map(|_| ());
             }
             return from.deserialize_any(self);
-        };
+        }
         let raw: &'a RawValue = serde::Deserialize::deserialize(from)?;
-        if let Some(value) = self.values.get_mut(slot) {
+        if let Some(value) = self.node.slot.and_then(|slot| self.values.get_mut(slot)) {
             *value = Some(raw);
         }
-        if self.node.children.is_empty() {
+        if self.node.children.is_empty() || !raw.get().starts_with(['{', '[']) {
             return Ok(());
         }
         // The whole value and parts of it are selected: the value is parsed again for the parts.
+        if self.levels == 0 {
+            return Err(Error::custom("nested too deeply"));
+        }
         let mut again = serde_json::Deserializer::from_str(raw.get());
         again.deserialize_any(self).map_err(Error::custom)
     }
@@ -66,21 +86,26 @@ impl<'a> Visitor<'a> for PointerVisitor<'_, '_, 'a> {
     }
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
+        let levels = self.levels.saturating_sub(1);
         while let Some(child) = map.next_key_seed(MemberNameSeed(&self.node.children))? {
             let Some(node) = child else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
             Self::clear(node, self.values);
-            map.next_value_seed(PointerVisitor { node, values: self.values })?;
+            map.next_value_seed(PointerVisitor { node, values: self.values, is_lenient: self.is_lenient, levels })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<(), A::Error> {
+        let levels = self.levels.saturating_sub(1);
         for index in 0.. {
             let more = match self.node.children.iter().find(|child| child.index == Some(index)) {
-                Some(node) => seq.next_element_seed(PointerVisitor { node, values: self.values })?.is_some(),
+                Some(node) => {
+                    let visitor = PointerVisitor { node, values: self.values, is_lenient: self.is_lenient, levels };
+                    seq.next_element_seed(visitor)?.is_some()
+                }
                 None => seq.next_element::<IgnoredAny>()?.is_some(),
             };
             if !more {
@@ -122,7 +147,8 @@ impl<'n, 'a> DeserializeSeed<'a> for MemberNameSeed<'n> {
     type Value = Option<&'n PointerNode>;
 
     fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Self::Value, D::Error> {
-        from.deserialize_str(self)
+        // As bytes, a name may have half of a surrogate pair.
+        from.deserialize_bytes(self)
     }
 }
 
@@ -133,7 +159,7 @@ impl<'n> Visitor<'_> for MemberNameSeed<'n> {
         f.write_str("a name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|child| &*child.token == name))
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
+        Ok(self.0.iter().find(|child| child.token.as_bytes() == name))
     }
 }

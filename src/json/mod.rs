@@ -8,6 +8,7 @@ mod depth;
 mod document;
 mod edit;
 mod extract;
+mod lenient;
 mod pointer;
 mod scan;
 mod size;
@@ -19,21 +20,27 @@ use serde_json::value::RawValue;
 pub use depth::exceeds_depth;
 pub use document::{Document, LookupTooLong, Path, PathError};
 pub use edit::set;
+pub use lenient::{from_slice, from_str};
 pub use pointer::{Pointer, PointerError, PointerSet, PointerValues};
 pub use scan::items;
 pub use size::JsonSize;
 
-/// A JSON value as text. Strings are unescaped; every other value is returned as written. Returns `None` for `null` and for
-/// a string that has no UTF-8 form (half of a surrogate pair).
+/// A JSON value as text. Strings are unescaped; every other value is returned as written. Returns `None` for `null`.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    /// Borrows if the string has no escapes.
-    #[derive(serde::Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
     match raw.get() {
         "null" => None,
-        written if written.starts_with('"') => serde_json::from_str::<Text<'_>>(written).ok().map(|text| text.0),
+        written if written.starts_with('"') => string(written.as_bytes()),
         written => Some(Cow::Borrowed(written)),
+    }
+}
+
+/// Decodes a JSON string. Returns `None` for anything else. The result borrows if nothing is escaped.
+pub fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let written = raw.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if written.contains(&b'\\') {
+        from_slice(raw).ok().map(Cow::Owned)
+    } else {
+        std::str::from_utf8(written).ok().map(Cow::Borrowed)
     }
 }
 

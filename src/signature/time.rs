@@ -52,7 +52,7 @@ impl TimestampUnit {
             Self::Millis => number(),
             Self::SecondsOrMillis if text.len() >= MILLIS_DIGITS_MIN => number(),
             Self::SecondsOrMillis => number().map(|seconds| seconds.saturating_mul(1000)),
-            Self::Rfc3339 => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
+            Self::Rfc3339 => text.parse::<Timestamp>().ok().map(Timestamp::as_millis),
         }
     }
 }

@@ -34,6 +34,7 @@ mod hostile_lists;
 mod hostile_rules;
 mod hostile_stall;
 mod isolation;
+mod json;
 mod listen;
 mod malformed;
 mod openapi;

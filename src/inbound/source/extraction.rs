@@ -62,7 +62,7 @@ pub(super) struct ExtractedValues<'a> {
     /// The `data` field of a partner's body.
     pub(super) data: Option<&'a RawValue>,
     /// The `timestamp` field of a partner's body.
-    pub(super) timestamp: Option<Cow<'a, str>>,
+    pub(super) timestamp: Option<&'a RawValue>,
 }
 
 impl ExtractionPlan {
@@ -152,7 +152,7 @@ impl ExtractionPlan {
         if let (Some(partner), Some(found)) = (&self.partner, &found) {
             let text = |slot| found.raw(slot).and_then(json::text);
             values.data = found.raw(partner.data);
-            values.timestamp = text(partner.timestamp);
+            values.timestamp = found.raw(partner.timestamp);
             values.id = values.id.or_else(|| text(partner.id).filter(|id| !id.is_empty()));
         }
         Ok(values)

@@ -7,13 +7,16 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::Method;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::extraction::truncate_utf8;
 use super::form::{form_object, multipart_object, push_json_string, query_object};
+use super::validation::{TIME_EXPECTED, event_time};
 use super::{MapInput, Source, default_event_type};
 use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
-use crate::json::exceeds_depth;
+use crate::json::{self, exceeds_depth};
 use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
 use crate::model::{DedupBy, FieldError, Mapping, RESERVED_TYPE_PREFIX, Secret, Timestamp, is_event_type};
 use crate::signature::{AmbiguousHeader, MultipartError, RequestParts, ValueLocation, multipart_fields};
@@ -95,6 +98,9 @@ pub enum IntakeError {
         /// The syntax error.
         what: Box<str>,
     },
+    /// The `timestamp` of a partner's body is not a time.
+    #[error("{TIME_EXPECTED}")]
+    Timestamp,
     /// The JSON is nested too deep.
     #[error("the body is nested deeper than {JSON_DEPTH_MAX}")]
     TooDeep,
@@ -232,7 +238,7 @@ impl Source {
             id: values.id,
             dedup: self.recipe.dedup,
             dedup_without_id,
-            timestamp: values.timestamp.and_then(|text| text.parse().ok()),
+            timestamp: values.timestamp.map(partner_time).transpose()?.flatten(),
             nonce: values.nonce,
             metadata: values.metadata,
             mapping,
@@ -353,6 +359,15 @@ fn syntax_error(body: &[u8]) -> IntakeError {
     let what = error.to_string();
     let what = what.rsplit_once(" at line ").map_or(&*what, |(what, _)| what).into();
     IntakeError::NotJson { offset: (line_start + error.column().saturating_sub(1)).min(text.len()), what }
+}
+
+/// The time in the body of a partner. `None` for `null`.
+fn partner_time(written: &RawValue) -> Result<Option<Timestamp>, IntakeError> {
+    match json::from_str(written.get()) {
+        Ok(Value::Null) => Ok(None),
+        Ok(value) => event_time(&value).map(Some).ok_or(IntakeError::Timestamp),
+        Err(_) => Err(IntakeError::Timestamp),
+    }
 }
 
 fn is_allowed_type(event_type: &str) -> bool {

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::schema::{CheckWork, Schema};
-use crate::json::JsonSize;
+use crate::json::{self, JsonSize};
 use crate::limits::{
     RULES_ENTRIES_MAX, RULES_PATH_BYTES_MAX, RULES_PATH_SEGMENTS_MAX, VIOLATION_CHARS_MAX, VIOLATIONS_LISTED_MAX,
 };
@@ -21,6 +21,10 @@ const TIMESTAMP_FIELD: &str = "timestamp";
 const AGE_SECONDS_MAX: u64 = 366 * 24 * 60 * 60;
 /// Numbers from this value are times in milliseconds. As seconds, it would be in the year 5138.
 const MILLIS_FROM: f64 = 1e11;
+/// Numbers from here on are times: seconds since March 1973. A smaller number is another value.
+const SECONDS_FROM: f64 = 1e8;
+/// The first number of milliseconds after the year 9999.
+const MILLIS_TO: f64 = 253_402_300_800_000.0;
 
 /// Compiled validation rules.
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl ValidationRules {
     /// # Errors
     /// As for [`Self::check`].
     pub fn check_text(&self, body: &str, now: Timestamp) -> Result<(), Vec<FieldError>> {
-        self.check(&serde_json::from_str(body).unwrap_or_default(), now)
+        self.check(&json::from_str(body).unwrap_or_default(), now)
     }
 
     /// Validates the body of an event.
@@ -282,8 +286,8 @@ impl AgeLimit {
         let Some(value) = self.field.find(body).filter(|value| !value.is_null()) else {
             return wrong("is required".to_owned());
         };
-        let Some(at) = time(value) else {
-            return wrong("expected a time: RFC 3339 text, or seconds or milliseconds since 1970".to_owned());
+        let Some(at) = event_time(value) else {
+            return wrong(TIME_EXPECTED.to_owned());
         };
         let (past, ahead) = (now.since(at).as_millis(), at.since(now).as_millis());
         let allowed = u128::from(self.seconds_max) * 1000;
@@ -296,12 +300,15 @@ impl AgeLimit {
     }
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+/// What [`event_time`] reads.
+pub(super) const TIME_EXPECTED: &str = "expected a time: RFC 3339 text, or seconds or milliseconds since 1970";
+
+/// The time that a partner writes into a body: RFC 3339 text, or a number of seconds or milliseconds since 1970.
+pub(super) fn event_time(value: &Value) -> Option<Timestamp> {
     match value {
         Value::String(text) => text.parse().ok(),
         Value::Number(number) => {
-            let n = number.as_f64().filter(|n| *n >= 0.0)?;
-            // `as` saturates at the bounds of the range.
+            let n = number.as_f64().filter(|n| (SECONDS_FROM..MILLIS_TO).contains(n))?;
             Some(Timestamp::from_millis(if n >= MILLIS_FROM { n } else { n * 1000.0 } as i64))
         }
         _ => None,
@@ -430,6 +437,7 @@ mod tests {
             (json!(1_711_014_899_999_i64), false),
             (json!(1e300), false),
             (json!(-5), false),
+            (json!(17), false),
             (json!("1711015200"), false),
             (json!(null), false),
             (json!({}), false),

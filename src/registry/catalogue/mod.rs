@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::inbound::source::{CheckWork, ManagedBy, Schema};
+use crate::json;
 use crate::limits::{
     DEFINITION_BASE_BYTES, EVENT_TYPE_CATEGORY_CHARS_MAX, EVENT_TYPE_DESCRIPTION_CHARS_MAX,
     EVENT_TYPE_EXAMPLE_BYTES_MAX, VIOLATIONS_LISTED_MAX,
@@ -117,7 +118,7 @@ impl EventTypeDefinition {
 
     /// As [`Self::validate`], for data as text, which is valid JSON.
     pub fn validate_text(&self, data: &[u8], root: &str) -> Vec<FieldError> {
-        self.validate(&serde_json::from_slice(data).unwrap_or_default(), root)
+        self.validate(&json::from_slice(data).unwrap_or_default(), root)
     }
 
     /// The bytes of memory that the definition needs, about.
