@@ -51,7 +51,8 @@ impl Api {
         } else {
             self.service.read_source(who, key)?
         };
-        let response = reply::json(StatusCode::OK, &View::of(&source, None))?;
+        let view = View::of(&source, None).with_verification_token(self.service.secret_to_paste(who, &source));
+        let response = reply::json(StatusCode::OK, &view)?;
         Ok(reply::with_etag(&request.parts.headers, &etag(&source), response))
     }
 

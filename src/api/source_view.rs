@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::inbound::provider::DedupMode;
 use crate::inbound::source::{ManagedBy, PartnerToken, Rejection, SecretSetting, Source, SourceSettings, SourceStatus};
-use crate::model::Timestamp;
+use crate::model::{Secret, Timestamp};
 use crate::signature::{OneOrMany, RawScheme};
 
 /// A source as JSON, without its secrets and its token.
@@ -49,6 +49,9 @@ pub(super) struct View {
     created_at: Timestamp,
     modified_at: Timestamp,
     deleted_at: Option<Timestamp>,
+    /// The secret that a person must paste at the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verification_token: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -109,7 +112,13 @@ impl View {
             created_at: source.created_at,
             modified_at: source.modified_at,
             deleted_at: source.deleted_at,
+            verification_token: None,
         }
+    }
+
+    /// Adds the secret that a person must paste at the provider.
+    pub(super) fn with_verification_token(self, secret: Option<&Secret>) -> Self {
+        Self { verification_token: secret.map(|secret| secret.reveal().to_owned()), ..self }
     }
 }
 

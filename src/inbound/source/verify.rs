@@ -5,10 +5,18 @@ use std::hint::black_box;
 use ring::hmac;
 
 use super::Source;
-use crate::model::Timestamp;
+use crate::inbound::provider::Handshake;
+use crate::model::{Secret, Timestamp};
 use crate::signature::{AmbiguousHeader, Certificate, KeySet, KeySetRequest, RequestParts, VerifyError};
 
 impl Source {
+    /// The secret that a person must paste at the provider: the provider's first request brought it, and the provider asks
+    /// for it. `None` for all other kinds.
+    pub fn secret_to_paste(&self) -> Option<&Secret> {
+        let reveals = self.recipe.handshake.is_some_and(Handshake::reveals_secret);
+        self.secrets.first().filter(|_| reveals).map(|secret| &secret.secret)
+    }
+
     /// Whether the sender is authenticated, by a signature or by the token in the URL.
     pub fn is_verified(&self) -> bool {
         self.token.is_some() || self.recipe.scheme.requires_verification()

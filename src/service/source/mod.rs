@@ -149,6 +149,11 @@ impl Service {
         found.filter(|source| sees(principal, &source.tenant)).cloned().ok_or_else(not_found)
     }
 
+    /// The secret of a source that a person must paste at the provider, for callers who may change the source.
+    pub fn secret_to_paste<'s>(&self, principal: &Principal, source: &'s Source) -> Option<&'s Secret> {
+        Operation::ChangeSources.permit(principal.role).ok().and_then(|()| source.secret_to_paste())
+    }
+
     /// Reads a deleted source. If several deleted sources had the name, the newest is returned.
     ///
     /// # Errors

@@ -94,6 +94,11 @@ impl Handshake {
         self.0.rules.iter().any(HandshakeRule::provides_secret)
     }
 
+    /// Whether users who may change the source are shown its secret, because the provider asks a person to paste it.
+    pub fn reveals_secret(self) -> bool {
+        self.0.rules.iter().any(HandshakeRule::reveals_secret)
+    }
+
     /// The locations of the secret that the provider sends.
     pub fn secret_locations(self) -> impl Iterator<Item = &'static ValueLocation> {
         self.0.rules.iter().filter_map(HandshakeRule::secret_location)
@@ -117,22 +122,25 @@ impl Handshake {
         secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
     ) -> Option<HandshakeResponse> {
-        self.respond(false, &HandshakeContext { request, secrets, option })
+        self.respond(&HandshakeContext { request, secrets, is_verified: false, option })
     }
 
     /// The response to a request whose signature was verified. Returns `None` if it is an event. The parameters are those of
-    /// [`Handshake::respond_unsigned`].
+    /// [`Handshake::respond_unsigned`]; the first secret is the one that verified the request.
     pub fn respond_signed(
         self,
         request: &RequestParts<'_>,
         secrets: &[&Secret],
         option: &dyn Fn(&str) -> Option<String>,
     ) -> Option<HandshakeResponse> {
-        self.respond(true, &HandshakeContext { request, secrets, option })
+        self.respond(&HandshakeContext { request, secrets, is_verified: true, option })
     }
 
-    fn respond(self, signed: bool, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
-        self.0.rules.iter().filter(|rule| rule.is_signed() == signed).find_map(|rule| rule.respond(context))
+    /// A verified request can also match a rule for requests that are not verified: no handshake becomes an event.
+    fn respond(self, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
+        let of = |signed| self.0.rules.iter().filter(move |rule| rule.is_signed() == signed);
+        let verified = of(true).filter(|_| context.is_verified);
+        verified.chain(of(false)).find_map(|rule| rule.respond(context))
     }
 }
 

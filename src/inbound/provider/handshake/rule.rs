@@ -40,6 +40,9 @@ pub(crate) struct RawHandshakeRule {
     /// The location of the source's secret.
     #[serde(default)]
     learn: Option<String>,
+    /// Whether users who may change the source are shown the secret, because the provider asks a person to paste it.
+    #[serde(default)]
+    reveal: bool,
     /// The location of an address that must be requested before the response.
     #[serde(default)]
     visit: Option<String>,
@@ -73,6 +76,7 @@ pub(super) struct HandshakeRule {
     check: Option<(ValueLocation, Box<str>)>,
     reply: Option<ResponseTemplate>,
     learn: Option<ValueLocation>,
+    reveal: bool,
     visit: Option<(ValueLocation, Vec<Box<str>>)>,
 }
 
@@ -107,8 +111,10 @@ enum JsonMember {
 /// The input of a rule: the request and what the source provides.
 pub(super) struct HandshakeContext<'a> {
     pub(super) request: &'a RequestParts<'a>,
-    /// The active secrets.
+    /// The active secrets. The first one signs; of a verified request, the first one is the one that verified it.
     pub(super) secrets: &'a [&'a Secret],
+    /// Whether the request was verified.
+    pub(super) is_verified: bool,
     pub(super) option: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -138,6 +144,7 @@ impl HandshakeRule {
             check: raw.check.as_deref().map(check).transpose()?,
             reply: raw.answer.map(ResponseTemplate::try_new).transpose()?,
             learn: raw.learn.as_deref().map(location).transpose()?,
+            reveal: raw.reveal,
             visit: match raw.visit.as_deref() {
                 Some(text) => Some((location(text)?, raw.hosts.into_iter().map(Into::into).collect())),
                 None => None,
@@ -161,6 +168,10 @@ impl HandshakeRule {
         self.learn.is_some()
     }
 
+    pub(super) fn reveals_secret(&self) -> bool {
+        self.reveal
+    }
+
     pub(super) fn secret_location(&self) -> Option<&ValueLocation> {
         self.learn.as_ref()
     }
@@ -169,7 +180,7 @@ impl HandshakeRule {
     pub(super) fn respond(&self, context: &HandshakeContext<'_>) -> Option<HandshakeResponse> {
         if !self.has_method(context.request.method)
             || !self.when.iter().all(|condition| condition.holds(context))
-            || (self.provides_secret() && !context.secrets.is_empty())
+            || (self.provides_secret() && !context.secrets.is_empty() && !context.is_verified)
         {
             return None;
         }
@@ -182,7 +193,8 @@ impl HandshakeRule {
             }
         }
         let mut response = self.reply.as_ref()?.fill(context)?;
-        if let Some(location) = &self.learn {
+        // A verified request that brings a secret repeats a handshake: the source has its secret.
+        if let Some(location) = self.learn.as_ref().filter(|_| !context.is_verified) {
             response.effect =
                 HandshakeEffect::Learn(Secret::new(context.value(location).filter(|value| is_token(value))?));
         }
@@ -385,8 +397,12 @@ mod tests {
             body: br#"{"a{b":2,"c":"d"}"#,
         };
         let option = |name: &str| (name == "o").then(|| "3".to_owned());
-        let context =
-            HandshakeContext { request: &request, secrets: &[&Secret::new("a secret of the test")], option: &option };
+        let context = HandshakeContext {
+            request: &request,
+            secrets: &[&Secret::new("a secret of the test")],
+            is_verified: true,
+            option: &option,
+        };
         Ok(rule.respond(&context).map(|answer| String::from_utf8(answer.body.to_vec()).unwrap()))
     }
 
