@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::RegistryReader;
 use super::parse::{PublishField, RawEvent};
 use crate::http::FieldError;
-use crate::json::{self, exceeds_depth};
+use crate::json::exceeds_depth;
 use crate::limits::{CLIENT_ID_BYTES_MAX, JSON_DEPTH_MAX, METADATA_BYTES_MAX, VIOLATIONS_LISTED_MAX};
 use crate::model::{DEFAULT_TENANT, NumericIds, RESERVED_TYPE_PREFIX, Timestamp, is_event_type};
 
@@ -197,7 +197,10 @@ fn metadata<'a>(item: &RawEvent<'a>, errors: &mut FieldErrors) -> Option<&'a str
 
 /// The text of a JSON string, borrowed if it has no escapes. `None` for other JSON values.
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    json::string(raw.get().as_bytes())
+    let json = raw.get();
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    // Strict: with U+FFFD in place of half of a surrogate pair, two ids could become the same.
+    if inner.contains('\\') { serde_json::from_str(json).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
 /// The text of a JSON string, or a number as written. Ids are compared as text. `None` for other JSON values.
@@ -257,6 +260,7 @@ mod tests {
             (r#"{"type":"a","data":1,"tenant":"nobody"}"#, &["/tenant"]),
             (r#"{"type":"a","data":1,"tenant":"acme","org_id":"default"}"#, &["/org_id"]),
             (r#"{"type":"a\ud800","data":1}"#, &["/type"]),
+            (r#"{"type":"a","data":1,"user_id":"\ud800"}"#, &["/user_id"]),
             (&long, &["/id"]),
             (&deep, &["/data"]),
         ] {

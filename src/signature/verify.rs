@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use ring::{digest, hmac};
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
@@ -74,14 +74,66 @@ impl Scheme {
         if let Method::Token | Method::Basic = self.method {
             return self.verify_token(keys, &signature_values);
         }
-        let candidates = self.candidates(&signature_values)?;
+        let groups = self.groups(&signature_values)?;
+        if groups.is_empty() {
+            return self.verify_values(keys, request, &signature_values, now);
+        }
+        // While a secret is rotated, a sender may sign twice, each time with a time of its own: any of them may match.
+        let mut refusal = None;
+        for group in groups {
+            match self.verify_values(keys, request, &group, now) {
+                Ok(()) => return Ok(()),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        Err(refusal.unwrap_or(VerifyError::Mismatch))
+    }
+
+    /// The lists of a signature value that has several, separated by spaces: `t=1,v1=a t=2,v1=b`. Empty if there is at
+    /// most one list in each value.
+    fn groups<'g>(
+        &self,
+        signature_values: &'g SignatureValues<'_>,
+    ) -> Result<SmallVec<[SignatureValues<'g>; 1]>, VerifyError> {
+        let mut groups = SmallVec::new();
+        if self.split != Some(',') {
+            return Ok(groups);
+        }
+        for (location, value) in signature_values {
+            let mut start = 0;
+            for (space, _) in value.match_indices(' ') {
+                let (before, after) = (value[..space].trim_end(), value[space..].trim_start());
+                let is_between_lists = !before.ends_with(',') && !after.starts_with(',') && !after.is_empty();
+                if is_between_lists && !value[start..space].trim().is_empty() {
+                    groups.push(smallvec![(*location, Cow::Borrowed(value[start..space].trim()))]);
+                    start = space;
+                }
+            }
+            if start > 0 {
+                groups.push(smallvec![(*location, Cow::Borrowed(value[start..].trim()))]);
+            }
+            if groups.len() > SIGNATURES_MAX {
+                return Err(VerifyError::TooMany { location: location.to_string().into(), allowed: SIGNATURES_MAX });
+            }
+        }
+        Ok(groups)
+    }
+
+    fn verify_values(
+        &self,
+        keys: &VerifyingKeys<'_>,
+        request: &RequestParts<'_>,
+        signature_values: &SignatureValues<'_>,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
+        let candidates = self.candidates(signature_values)?;
         // A timestamp in the body is read only after the signature matches, unless the timestamp is needed for the
         // signature. So no data of an unverified sender is parsed.
         let is_late = !self.signed.has(&ContentPlaceholder::Time)
             && self.time.as_ref().is_some_and(|rule| {
                 matches!(rule.location, ValueLocation::Json(_) | ValueLocation::Form(_) | ValueLocation::FormJson(..))
             });
-        let time = if is_late { None } else { self.checked_time(request, &signature_values, now)? };
+        let time = if is_late { None } else { self.checked_time(request, signature_values, now)? };
         let id = self.id(request)?;
         let parts =
             self.signed.parts(request, SignedContentValues { time: time.as_deref(), id: id.as_deref(), body: None })?;
@@ -89,7 +141,7 @@ impl Scheme {
             return Err(VerifyError::Mismatch);
         }
         if is_late {
-            self.checked_time(request, &signature_values, now)?;
+            self.checked_time(request, signature_values, now)?;
         }
         Ok(())
     }

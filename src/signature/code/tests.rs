@@ -381,7 +381,7 @@ fn dates_of_both_forms_are_read() {
         (UTC_TIME, "500101000000Z", Some("1950-01-01T00:00:00.000Z")),
         (GENERALIZED_TIME, "21200101000000Z", Some("2120-01-01T00:00:00.000Z")),
         // The latest time that a timestamp can be formatted as.
-        (GENERALIZED_TIME, "99991231235959Z", Some("9999-12-30T22:00:00.999Z")),
+        (GENERALIZED_TIME, "99991231235959Z", Some("9999-12-31T23:59:59.000Z")),
         (UTC_TIME, "150318000000", None),
         (UTC_TIME, "1503180000Z", None),
         (UTC_TIME, "151318000000Z", None),
