@@ -26,7 +26,7 @@ use hooktide::inbound::source::{RateLimiter, Source};
 use hooktide::ingest::{Ingest, Matcher, Submit};
 use hooktide::model::{MatchedWebhooks, Principal, Role, Secret, SourceId, Timestamp, Visibility, WebhookNo, Webhooks};
 use hooktide::runtime::{Clock, IngestPermits, MemoryBudget, Metrics, WorkBudget};
-use hooktide::signature::Certificate;
+use hooktide::signature::{Certificate, KeySet, KeySetRequest};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -93,6 +93,10 @@ impl Management for FakeAdapters {
 
 impl ExternalCalls for FakeAdapters {
     fn certificate<'a>(&'a self, _: &'a url::Url) -> ExternalCall<'a, Result<Arc<Certificate>, ExternalCallError>> {
+        Box::pin(std::future::ready(Err(ExternalCallError::Permanent("a bench has none".into()))))
+    }
+
+    fn key_set<'a>(&'a self, _: &'a KeySetRequest) -> ExternalCall<'a, Result<Arc<KeySet>, ExternalCallError>> {
         Box::pin(std::future::ready(Err(ExternalCallError::Permanent("a bench has none".into()))))
     }
 

@@ -197,6 +197,7 @@ fn webhook(no: u32) -> Arc<Webhook> {
         created_at: Timestamp::from_millis(0),
         updated_at: Timestamp::from_millis(0),
         version: 1,
+        address_version: 1,
     })
 }
 

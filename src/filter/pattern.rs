@@ -45,7 +45,7 @@ impl Pattern {
     ///
     /// # Errors
     /// If the text is no expression of linear time, or too large.
-    pub(super) fn try_new(text: &str) -> Result<Self, BuildError> {
+    pub(super) fn try_new(text: &str) -> Result<Self, Box<BuildError>> {
         let general = general_regex(text)?;
         Ok(match parse(text).map(|hir| (table(&hir), general_work(&hir))) {
             Some((Some(table), _)) => Self { engine: SearchEngine::Table(Arc::new(table)), work_per_byte: 1 },
@@ -97,14 +97,14 @@ pub fn pattern_cost(text: &str) -> Option<PatternCost> {
     Some(PatternCost { work_per_byte, compiled_bytes: nfa.memory_usage() * 2 })
 }
 
-fn general_regex(text: &str) -> Result<meta::Regex, BuildError> {
+fn general_regex(text: &str) -> Result<meta::Regex, Box<BuildError>> {
     // Without the implicit group, a search with the memory of the caller finds nothing.
     let config = meta::Config::new()
         .which_captures(WhichCaptures::Implicit)
         .nfa_size_limit(Some(FILTER_PATTERN_BYTES_MAX))
         .hybrid_cache_capacity(FILTER_PATTERN_CACHE_BYTES);
     let syntax = syntax::Config::new().nest_limit(FILTER_PATTERN_DEPTH_MAX);
-    meta::Builder::new().configure(config).syntax(syntax).build(text)
+    meta::Builder::new().configure(config).syntax(syntax).build(text).map_err(Box::new)
 }
 
 fn parse(text: &str) -> Option<Hir> {

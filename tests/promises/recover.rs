@@ -132,7 +132,7 @@ fn lists_of_dead_letters_have_payloads_up_to_a_mebibyte_a_page() {
         let expected = [(Some(&two), None), (Some(&json!(long)), None), (Some(&one), None), (None, Some(&json!(true)))];
         assert!(shown == expected, "{path}: {:?}", shown.iter().map(|(p, o)| (p.is_some(), o)).collect::<Vec<_>>());
     }
-    let last = rows(&server.call("GET", &list, None).json())[3]["id"].as_str().unwrap().to_owned();
-    let single = server.call("GET", &format!("{list}/{last}"), None).json();
+    let oldest = rows(&server.call("GET", &list, None).json())[3]["id"].as_str().unwrap().to_owned();
+    let single = server.call("GET", &format!("{list}/{oldest}"), None).json();
     assert_eq!((&single["payload"], single.get("payload_omitted")), (&json!(long), None));
 }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::extraction::truncate_utf8;
 use super::form::{form_object, multipart_object, push_json_string, query_object};
-use super::validation::{TIME_EXPECTED, event_time};
+use super::validation::{TIME_EXPECTED, ValidationRules, event_time};
 use super::{MapInput, Source, SourceSecret, default_event_type};
 use crate::inbound::provider::{DedupMode, HandshakeEffect, HandshakeResponse};
 use crate::json::{self, exceeds_depth};
@@ -125,7 +125,7 @@ impl Source {
     /// The bytes of memory that the source needs, about: its settings as written and compiled, and its rules.
     pub fn memory_bytes(&self) -> usize {
         let written = serde_json::to_vec(&self.settings).map_or(0, |settings| settings.len());
-        let rules = self.rules.as_ref().map_or(0, |rules| rules.memory_bytes());
+        let rules = self.rules.as_ref().map_or(0, ValidationRules::memory_bytes);
         DEFINITION_BASE_BYTES * 4 + written * BYTES_PER_WRITTEN_BYTE + rules
     }
 
