@@ -1,37 +1,32 @@
 //! Requests of sources: providers below `/api/v1/webhooks/`, partners below `/webhook/v1/`.
 //!
-//! The checks run in this order: the source and its status, its rate limit, media type and size of the body, the body, an
+//! The checks run in this order: the source, its status, path and method, its rate limit, media type and size of the body, the body, an
 //! unsigned handshake, the signature, a signed handshake, the event, the commit. [`crate::inbound::source`] decides what
-//! a request means. This module reads the request, responds, counts the outcome, and records refused requests in the
-//! rejections of the source.
+//! a request means. This module reads the request, responds and counts the outcome. [`super::refusal`] lists refused
+//! requests in the rejections of the source.
 //!
 //! An unauthenticated sender learns nothing: an unknown token, an inactive token and a wrong signature get the same response
 //! and cost the same work.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::StatusCode;
-use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::http::request::Parts;
 
 use super::event_type;
 use super::publish::{refused, unavailable};
-use super::refusal::{InboundRefusal, bad_signature, call_failed, unknown_token};
+use super::refusal::{InboundRefusal, bad_signature, call_failed, unknown_source, unknown_token};
 use super::worker::{Exchange, Worker};
 use super::{Management, RegistryReader, reply};
 use crate::http::incoming::BodyLimits;
 use crate::http::request::{MediaType, RequestHead, unsupported};
-use crate::http::{Body, BodyOwner, Problem, ProblemCode, Response};
+use crate::http::{Body, BodyOwner, Problem, ProblemCode, Response, Verb, Verbs, catch_panic};
 use crate::inbound::provider::{HandshakeEffect, HandshakeResponse};
-use crate::inbound::source::{
-    ContentKind, EventData, InboundEvent, Rejection, Source, SourceStatus, dummy_mac, has_secret_in_body, is_hidden,
-    kept_headers,
-};
+use crate::inbound::source::{ContentKind, EventData, InboundEvent, Source, SourceStatus, dummy_mac, kept_headers};
 use crate::ingest::{EventDraft, EventOrigin, IngestResult, Submit};
 use crate::limits::TOPIC_BYTES_MAX;
-use crate::model::{InboundInfo, Timestamp, header, path};
+use crate::model::{InboundInfo, Timestamp, header};
 use crate::signature::{RequestParts, is_multipart};
 
 /// A request of a source, without its body.
@@ -43,6 +38,8 @@ pub(super) struct InboundRequest<'a> {
     pub(super) id: &'a HeaderValue,
     /// The path after the source, without the leading slash.
     pub(super) path: &'a str,
+    /// Whether the path has the token of a partner.
+    pub(super) has_token: bool,
 }
 
 /// The outcome of a request, for the metric `hooktide_inbound_total`.
@@ -61,22 +58,15 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         inbound: InboundRequest<'_>,
         token: &str,
     ) -> Result<Response, Problem> {
-        if let Some(problem) = unavailable(&self.admit.health) {
-            return Err(problem);
+        if let Some(source) = self.admit.registry.source_by_token(token) {
+            return self.receive(exchange, inbound, &source).await;
         }
-        // The media type is checked before the token, so that the response does not depend on the token.
-        if !matches!(content(inbound.head)?, ContentKind::Json | ContentKind::Unspecified) {
-            return Err(unsupported("send application/json"));
-        }
-        let found = self.admit.registry.source_by_token(token);
-        let Some(source) = found.filter(|source| source.status != SourceStatus::Inactive) else {
-            exchange.discard_body().await;
-            return Err(unknown_token());
-        };
-        self.receive(exchange, inbound, &source).await
+        self.check_partner_head(inbound)?;
+        exchange.discard_body().await;
+        Err(unknown_token())
     }
 
-    /// Handles a request of a known source.
+    /// Handles a request of a known source. Every refused request is counted and listed.
     pub(super) async fn receive(
         &self,
         exchange: &mut Exchange<'_>,
@@ -84,29 +74,25 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         source: &Arc<Source>,
     ) -> Result<Response, Problem> {
         let mut body = Bytes::new();
-        let received = self.process(exchange, inbound, source, &mut body).await;
-        let result = match &received {
-            Ok((_, InboundOutcome::Accepted)) => "accepted",
-            Ok((_, InboundOutcome::Duplicate)) => "duplicate",
-            Ok((response, InboundOutcome::Handshake)) if response.status().is_client_error() => {
+        // A panic is caught here too, because the request that caused it is a refused request of the source.
+        let received = catch_panic(self.process(exchange, inbound, source, &mut body)).await;
+        let (response, outcome) = match received.map_err(InboundRefusal::from).flatten() {
+            Ok(received) => received,
+            Err(refusal) => return Err(self.refused(inbound, source, refusal, &body)),
+        };
+        let result = match outcome {
+            InboundOutcome::Accepted => "accepted",
+            InboundOutcome::Duplicate => "duplicate",
+            InboundOutcome::Handshake if response.status().is_client_error() => {
                 // The provider expects a certain status for a failed handshake.
                 let refusal = bad_signature(source, "a handshake whose token or signature is not the configured one");
-                self.reject(inbound, source, &refusal, response.status(), &body);
+                self.list(inbound, source, &refusal, response.status(), &body);
                 "bad_signature"
             }
-            Ok((_, InboundOutcome::Handshake)) => "handshake",
-            Err(refusal) => match refusal.problem.code {
-                ProblemCode::BadSignature | ProblemCode::UnknownToken => "bad_signature",
-                ProblemCode::RateLimited => "limited",
-                code if code.status().is_server_error() => "error",
-                _ => "invalid",
-            },
+            InboundOutcome::Handshake => "handshake",
         };
         self.inbound.inc(&source.name, result);
-        received.map(|(response, _)| response).map_err(|refusal| {
-            self.reject(inbound, source, &refusal, refusal.problem.code.status(), &body);
-            refusal.problem
-        })
+        Ok(response)
     }
 
     async fn process(
@@ -117,6 +103,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         received_body: &mut Bytes,
     ) -> Result<(Response, InboundOutcome), InboundRefusal> {
         let admit = &*self.admit;
+        self.check_address(exchange, inbound, source).await?;
         let content = self.check_before_body(inbound, source)?;
         let now = admit.clock.now();
         let mut request = RequestParts {
@@ -175,6 +162,59 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
                 Ok((reply::accepted(source, committed), outcome))
             }
             IngestResult::Refused(why) => Err(refused(why).into()),
+        }
+    }
+
+    /// Checks whether the source can be reached with this path and method. A stranger learns no more about a source that is
+    /// not active than about one that does not exist.
+    async fn check_address(
+        &self,
+        exchange: &mut Exchange<'_>,
+        inbound: InboundRequest<'_>,
+        source: &Source,
+    ) -> Result<(), InboundRefusal> {
+        let is_inactive = source.status == SourceStatus::Inactive;
+        if inbound.has_token {
+            self.check_partner_head(inbound)?;
+            if is_inactive {
+                exchange.discard_body().await;
+                return Err(InboundRefusal::with_reason(unknown_token(), "the source is inactive"));
+            }
+            return Ok(());
+        }
+        let none = |reason| Err(InboundRefusal::with_reason(unknown_source(), reason));
+        if is_inactive {
+            return none("the source is inactive");
+        }
+        if source.token.is_some() {
+            return none("a partner sends to the URL with its token, not to the name of the source");
+        }
+        let path = inbound.path;
+        if !path.is_empty() && (!source.accepts_path() || !is_name_in_path(path)) {
+            let reason = if source.accepts_path() {
+                "the path after the source has other characters than A-Z, a-z, 0-9, _, ., - and /, or is too long"
+            } else {
+                "a path follows the name of the source, and this kind of source takes none"
+            };
+            return Err(InboundRefusal::with_reason(Problem::not_found("path"), reason));
+        }
+        let method = &inbound.parts.method;
+        if source.takes_method(method) {
+            return Ok(());
+        }
+        let allowed = verbs(source);
+        let reason = format!("the method is {method}; this source takes {allowed}");
+        Err(InboundRefusal::with_reason(Problem::method_not_allowed(allowed), &reason))
+    }
+
+    /// Checks a request of a partner before its token, so that the response does not depend on the token.
+    fn check_partner_head(&self, inbound: InboundRequest<'_>) -> Result<(), Problem> {
+        if let Some(problem) = unavailable(&self.admit.health) {
+            return Err(problem);
+        }
+        match content(inbound.head)? {
+            ContentKind::Json | ContentKind::Unspecified => Ok(()),
+            _ => Err(unsupported("send application/json")),
         }
     }
 
@@ -279,47 +319,6 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         };
         self.admit.ingest.submit_event(&draft, body, Some(&self.reply_router))
     }
-
-    /// Records a refused request for the person who configures the source.
-    fn reject(
-        &self,
-        inbound: InboundRequest<'_>,
-        source: &Source,
-        refusal: &InboundRefusal,
-        status: StatusCode,
-        body: &[u8],
-    ) {
-        let mut reason = match (&refusal.reason, &*refusal.problem.detail) {
-            (Some(reason), _) => reason.to_string(),
-            (None, detail) => detail.to_owned(),
-        };
-        for violation in &refusal.problem.errors {
-            // Writing to a `String` cannot fail.
-            let _ = write!(reason, "; {}: {}", violation.pointer, violation.detail);
-        }
-        let path = match &source.token {
-            Some(token) => format!("{}…{}", path::PARTNER, token.hint),
-            None => inbound.parts.uri.path().to_owned(),
-        };
-        let rejection = Rejection {
-            at: self.admit.clock.now(),
-            request_id: inbound.id.to_str().unwrap_or_default().into(),
-            status: status.as_u16(),
-            reason: reason.into(),
-            request: format!("{} {path}", inbound.parts.method).into(),
-            headers: Vec::new(),
-            body: Box::default(),
-            body_bytes: 0,
-        };
-        let hidden = |name: &HeaderName| is_hidden(source, name);
-        let mut rejection = rejection.with(&inbound.parts.headers, hidden, body);
-        if has_secret_in_body(source) {
-            rejection.body = Box::default();
-        }
-        if !self.admit.rejections.push(source.id, rejection) {
-            self.admit.metrics.rejections_dropped.inc();
-        }
-    }
 }
 
 /// The kind of a body, from its headers.
@@ -356,6 +355,12 @@ fn wrong_media_type(content_type: Option<&str>) -> &'static str {
 }
 
 /// Whether the path after a source is valid as a topic or another name that a source may use.
-pub(super) fn is_name_in_path(path: &str) -> bool {
+fn is_name_in_path(path: &str) -> bool {
     path.len() <= TOPIC_BYTES_MAX && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b))
+}
+
+/// The methods of a source's events, and of handshakes.
+fn verbs(source: &Source) -> Verbs {
+    let known = if source.recipe.handshake.is_some() { Verbs::GET } else { Verbs::NONE };
+    source.recipe.methods.iter().filter_map(Verb::of).fold(known, Verbs::with)
 }

@@ -10,8 +10,9 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode};
 use prometheus::IntCounter;
 
-use super::inbound;
+use super::inbound::InboundRequest;
 use super::publish::{self, PublishContext};
+use super::refusal::unknown_source;
 use super::{Admit, Management, RegistryReader};
 use crate::auth::AccessRules;
 use crate::handoff::ReplyRouter;
@@ -21,9 +22,9 @@ use crate::http::listener::ConnectionInfo;
 use crate::http::request::{RequestHead, X_REQUEST_ID, request_id};
 use crate::http::{
     self, BodyBudget, BodyOwner, ListenerKind, ManagementRequest, Problem, ProblemCode, Response, RouteTarget, Serve,
-    Verb, Verbs, cors, reply, upload,
+    cors, reply, upload,
 };
-use crate::inbound::source::{Source, SourceStatus};
+use crate::inbound::source::Source;
 use crate::ingest::Submit;
 use crate::limits::DISCARDED_BODY_BYTES_MAX;
 use crate::model::{DEFAULT_TENANT, Principal, Role, SourceId};
@@ -64,18 +65,24 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
 
     async fn handle(&self, exchange: &mut Exchange<'_>, parts: Parts, id: &HeaderValue) -> Result<Response, Problem> {
         let head = RequestHead::of(&parts);
-        head.check(&parts)?;
-        match self.admit.router.target(&parts.method, parts.uri.path(), exchange.connection.listener)? {
+        let listener = exchange.connection.listener;
+        let inbound = InboundRequest { head: &head, parts: &parts, id, path: "", has_token: false };
+        let routed = head.check(&parts);
+        let routed = routed.and_then(|()| self.admit.router.target(&parts.method, parts.uri.path(), listener));
+        match routed.map_err(|problem| self.refused_unrouted(inbound, listener, problem))? {
             RouteTarget::Publish => self.publish(exchange, &head, id).await,
             RouteTarget::Partner(token) => {
-                let request = inbound::InboundRequest { head: &head, parts: &parts, id, path: "" };
-                self.partner(exchange, request, token).await
+                self.partner(exchange, InboundRequest { has_token: true, ..inbound }, token).await
             }
             RouteTarget::Source { name, path } => {
-                if let Some(source) = self.source(&parts.method, exchange.connection.listener, name, path)? {
-                    let request =
-                        inbound::InboundRequest { head: &head, parts: &parts, id, path: path.unwrap_or_default() };
-                    return self.receive(exchange, request, &source).await;
+                if let Some(source) = self.named_source(name) {
+                    let inbound = InboundRequest { path: path.unwrap_or_default(), ..inbound };
+                    return self.receive(exchange, inbound, &source).await;
+                }
+                let is_for_a_source =
+                    name.starts_with(SourceId::PREFIX) || (parts.method == Method::POST && path.is_none());
+                if listener == ListenerKind::Public || is_for_a_source {
+                    return Err(unknown_source());
                 }
                 let principal = self.authenticate(&head, exchange.connection.peer)?;
                 self.manage(exchange, parts, principal, id).await
@@ -123,37 +130,12 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         })
     }
 
-    /// The source that a path below `/api/v1/webhooks/` names. `None` if the request is for the management API.
-    ///
-    /// # Errors
-    /// 404 if the request can only be for a source and the source does not exist, 405 for a method that the source does not
-    /// accept.
-    fn source(
-        &self,
-        method: &Method,
-        listener: ListenerKind,
-        name: &str,
-        path: Option<&str>,
-    ) -> Result<Option<Arc<Source>>, Problem> {
-        let none = || Problem::new(ProblemCode::SourceNotFound, "there is no such source");
-        let registry = &self.admit.registry;
-        let found = match name.parse() {
-            Ok(id) => registry.source_by_id(id),
-            Err(_) => registry.source(DEFAULT_TENANT, name),
-        };
-        let Some(source) = found else {
-            let is_for_a_source = name.starts_with(SourceId::PREFIX) || (*method == Method::POST && path.is_none());
-            return if listener == ListenerKind::Public || is_for_a_source { Err(none()) } else { Ok(None) };
-        };
-        // A partner can be addressed only by its token.
-        if source.status == SourceStatus::Inactive || source.token.is_some() {
-            return Err(none());
+    /// The source that a path below `/api/v1/webhooks/` names, regardless of its status.
+    pub(super) fn named_source(&self, name: &str) -> Option<Arc<Source>> {
+        match name.parse() {
+            Ok(id) => self.admit.registry.source_by_id(id),
+            Err(_) => self.admit.registry.source(DEFAULT_TENANT, name),
         }
-        let path = path.filter(|path| !path.is_empty());
-        if path.is_some_and(|path| !source.accepts_path() || !inbound::is_name_in_path(path)) {
-            return Err(Problem::not_found("path"));
-        }
-        if source.takes_method(method) { Ok(Some(source)) } else { Err(Problem::method_not_allowed(verbs(&source))) }
     }
 
     /// Handles a request on the management threads, and forwards its body while it arrives.
@@ -319,12 +301,6 @@ impl Exchange<'_> {
             incoming::discard(incoming, DISCARDED_BODY_BYTES_MAX, self.monitor).await;
         }
     }
-}
-
-/// The methods of a source's events, and of handshakes.
-fn verbs(source: &Source) -> Verbs {
-    let known = if source.recipe.handshake.is_some() { Verbs::GET } else { Verbs::NONE };
-    source.recipe.methods.iter().filter_map(Verb::of).fold(known, Verbs::with)
 }
 
 /// Logs a problem and returns its response. Only internal errors are logged above the debug level, so that neither

@@ -207,19 +207,36 @@ impl Router {
 
     /// The destination of a request that may be for a source. `None` if it cannot be.
     fn inbound<'p>(&self, method: &Method, path: &'p str) -> Option<Result<RouteTarget<'p>, Problem>> {
-        if let Some(token) = path.strip_prefix(self.partners) {
-            let is_one = !token.is_empty() && !token.contains('/');
-            return is_one.then(|| match *method {
-                Method::POST => Ok(RouteTarget::Partner(token)),
-                _ => Err(Problem::method_not_allowed(Verbs::POST)),
-            });
+        let target = self.named_source(path)?;
+        match target {
+            // No path follows a token.
+            RouteTarget::Partner(token) if path.len() > self.partners.len() + token.len() => None,
+            RouteTarget::Partner(_) if *method != Method::POST => Some(Err(Problem::method_not_allowed(Verbs::POST))),
+            // A source never has the id of a webhook. A POST to the bare path can only be for a source.
+            RouteTarget::Source { name, path }
+                if name.starts_with(WEBHOOK_PREFIX) && (path.is_some() || *method != Method::POST) =>
+            {
+                None
+            }
+            target => Some(Ok(target)),
+        }
+    }
+
+    /// The source or the partner that a path names, also if no request with this path or another method is accepted. `None`
+    /// on the admin listener, which serves no sources.
+    pub fn source_target<'p>(&self, path: &'p str, listener: ListenerKind) -> Option<RouteTarget<'p>> {
+        if listener == ListenerKind::Admin { None } else { self.named_source(path) }
+    }
+
+    fn named_source<'p>(&self, path: &'p str) -> Option<RouteTarget<'p>> {
+        if let Some(rest) = path.strip_prefix(self.partners) {
+            let token = rest.split('/').next().unwrap_or(rest);
+            return (!token.is_empty()).then_some(RouteTarget::Partner(token));
         }
         let rest = path.strip_prefix(self.sources)?;
         let (name, path) = rest.split_once('/').map_or((rest, None), |(name, path)| (name, Some(path)));
-        // A source never has the id of a webhook. A POST to the bare path can only be for a source.
-        let is_webhook = name.starts_with(WEBHOOK_PREFIX) && (path.is_some() || *method != Method::POST);
-        let is_other = name.is_empty() || self.reserved_names.contains(&name) || is_webhook;
-        (!is_other).then_some(Ok(RouteTarget::Source { name, path }))
+        let is_other = name.is_empty() || self.reserved_names.contains(&name);
+        (!is_other).then_some(RouteTarget::Source { name, path })
     }
 
     /// Finds the route of a management request.

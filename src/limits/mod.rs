@@ -81,6 +81,10 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 pub const REJECTIONS_PER_SOURCE: usize = 100;
 /// Bytes of the body that are kept of a rejected request.
 pub const REJECTION_BODY_BYTES: usize = 4 * 1024;
+/// Bytes of the headers that are kept of a rejected request. Later headers are left out.
+pub const REJECTION_HEADERS_BYTES: usize = 16 * 1024;
+/// Bytes that are kept of the method and path of a rejected request.
+pub const REJECTION_REQUEST_BYTES: usize = 1024;
 /// Bytes of all kept rejected requests together. Enough for a few hundred sources, each with a hundred requests with
 /// typical headers.
 pub const REJECTIONS_BYTES_MAX: usize = 16 << 20;

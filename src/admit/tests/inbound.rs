@@ -578,6 +578,64 @@ fn a_refused_request_is_recorded_with_its_reason() {
     assert_eq!(served.hook("/api/v1/webhooks/shopify", "", ORDER).0, 401);
 }
 
+/// Every refused request whose path names a source or has a known token is listed and counted, whatever refused it.
+#[test]
+fn a_request_that_is_refused_before_its_source_handles_it_is_recorded() {
+    let served = served();
+    let acme = format!("/webhook/v1/{TOKEN}acme");
+    let quiet = format!("/webhook/v1/{TOKEN}quiet");
+    let many = (0..80).map(|n| format!("X-{n}: 1\r\n")).collect::<String>();
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let gzip = "Content-Encoding: gzip\r\n";
+    let id = SourceId::from_u128(1).to_string();
+    let named = |name: &str| format!("/api/v1/webhooks/{name}");
+    for (n, method, path, headers, code, reason) in [
+        (1, "PUT", named("shopify"), "", 405, "the method is PUT; this source takes POST"),
+        (1, "GET", named("shopify"), "", 405, "the method is GET"),
+        (1, "DELETE", named(&id), "", 405, "DELETE"),
+        (1, "TRACE", named("shopify"), "", 405, "allowed"),
+        (1, "POST", named("shopify/a%20b"), "", 404, "other characters"),
+        (1, "POST", named("shopify"), "Host: b\r\n", 400, "Host"),
+        (1, "POST", named("shopify"), &many, 431, "headers"),
+        (1, "POST", named(&format!("shopify/{}", "a".repeat(9_000))), "", 414, "target"),
+        (3, "POST", named("off"), "", 404, "inactive"),
+        (8, "POST", named("said/more"), "", 404, "takes none"),
+        (9, "POST", named("acme"), "", 404, "the URL with its token"),
+        (9, "GET", acme.clone(), "", 405, "POST"),
+        (9, "POST", acme.clone(), form, 415, "application/json"),
+        (9, "POST", acme.clone(), gzip, 415, "compress"),
+        (9, "POST", format!("{acme}/more"), "", 404, "path"),
+        (9, "POST", acme.clone(), "Host: b\r\n", 400, "Host"),
+        (10, "POST", quiet.clone(), "", 401, "inactive"),
+        (10, "POST", quiet, form, 415, "application/json"),
+    ] {
+        let before = served.rejections(n).len();
+        let answer = served.send(method, &path, headers, b"{}");
+        assert_eq!(status(&answer), code, "{method} {path}: {answer}");
+        let kept = served.rejections(n);
+        assert_eq!(kept.len(), before + 1, "{method} {path} {headers}");
+        assert!(kept[0].status == code && kept[0].reason.contains(reason), "{path}: {:?}", kept[0]);
+        assert!(!kept[0].request.contains(TOKEN) && kept[0].request.starts_with(method), "{:?}", kept[0]);
+    }
+    assert_eq!((served.counted("shopify", "invalid"), served.counted("acme", "invalid")), (8, 6));
+    assert_eq!((served.counted("quiet", "bad_signature"), served.counted("off", "invalid")), (1, 1));
+    assert!(served.fake.stored().is_empty());
+    // Requests of nobody are in no list.
+    served.send("GET", &format!("/webhook/v1/{TOKEN}nobody"), "", b"");
+    served.send("PUT", "/api/v1/webhooks/nobody", "", b"");
+    assert_eq!((0..20).map(|n| served.rejections(n).len()).sum::<usize>(), 18);
+}
+
+#[test]
+fn a_request_of_a_source_that_panics_is_recorded() {
+    let fake = Fake { sources: served().fake.sources.clone(), panics: Some(PanicAt::Submission), ..Fake::default() };
+    let served = Served::with(fake);
+    let (code, _) = served.hook("/api/v1/webhooks/shopify", &shopify(ORDER.as_bytes()), ORDER);
+    assert_eq!((code, served.counted("shopify", "error")), (500, 1));
+    let kept = served.rejections(1);
+    assert_eq!((kept.len(), kept[0].status, &*kept[0].body), (1, 500, ORDER.as_bytes()));
+}
+
 #[test]
 fn a_strict_catalogue_checks_events_of_partners_but_not_of_providers() {
     let mut served = served();

@@ -3,13 +3,17 @@
 //! One lock guards all of them. Requests only try to take it: in a flood of bad requests, the rejections that find the lock
 //! taken are only counted, and no worker waits for another.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
 use http::HeaderMap;
 use http::HeaderName;
 
-use crate::limits::{REJECTION_BODY_BYTES, REJECTIONS_BYTES_MAX, REJECTIONS_PER_SOURCE};
+use super::extraction::truncate_utf8;
+use crate::limits::{
+    REJECTION_BODY_BYTES, REJECTION_HEADERS_BYTES, REJECTION_REQUEST_BYTES, REJECTIONS_BYTES_MAX, REJECTIONS_PER_SOURCE,
+};
 use crate::model::{HIDDEN, SourceId, Timestamp};
 
 /// A rejected request. Headers that contain secrets are hidden.
@@ -35,10 +39,17 @@ pub struct Rejection {
 
 impl Rejection {
     /// Adds the headers of the request, with the values hidden for which `is_secret` is true, and the beginning of its body.
+    /// A request may be rejected because its head is too long, so the head is bounded too.
     #[must_use]
     pub fn with(mut self, headers: &HeaderMap, is_secret: impl Fn(&HeaderName) -> bool, body: &[u8]) -> Self {
+        let mut head_bytes = 0;
+        self.request = truncate_utf8(Cow::Owned(self.request.into()), REJECTION_REQUEST_BYTES).into();
         self.headers = headers
             .iter()
+            .take_while(|(name, value)| {
+                head_bytes += name.as_str().len() + value.len();
+                head_bytes <= REJECTION_HEADERS_BYTES
+            })
             .map(|(name, value)| {
                 let value = if is_secret(name) { HIDDEN.into() } else { String::from_utf8_lossy(value.as_bytes()) };
                 (name.as_str().into(), value.into())
@@ -162,6 +173,20 @@ mod tests {
         assert_eq!((kept.body.len(), kept.body_bytes), (REJECTION_BODY_BYTES, 100_000));
         let headers: Vec<_> = kept.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(headers, [("x-signature", "***"), ("user-agent", "a\u{fffd}")]);
+    }
+
+    #[test]
+    fn a_long_head_is_cut() {
+        let long = HeaderValue::from_bytes(&[b'a'; REJECTION_HEADERS_BYTES - 100]).unwrap();
+        let mut headers = HeaderMap::from_iter([(USER_AGENT, long)]);
+        for _ in 0..200 {
+            headers.append(HeaderName::from_static("x-more"), HeaderValue::from_static("b"));
+        }
+        let mut kept = rejection("no", b"");
+        kept.request = format!("POST /{}", "é".repeat(REJECTION_REQUEST_BYTES)).into();
+        let kept = kept.with(&headers, |_| false, b"");
+        assert!((REJECTION_REQUEST_BYTES - 1..=REJECTION_REQUEST_BYTES).contains(&kept.request.len()));
+        assert!((2..20).contains(&kept.headers.len()), "{}", kept.headers.len());
     }
 
     #[test]
