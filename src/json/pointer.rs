@@ -92,6 +92,20 @@ impl Pointer {
         &self.text
     }
 
+    /// Splits the pointer at its first array index: the pointer to the array, and the pointer from the array's element to the
+    /// value. Returns `None` if no token is an index.
+    pub fn split_at_index(&self) -> Option<(Self, Self)> {
+        let is_index = |token: &str| PointerNode::new(token).index.is_some();
+        let starts = self.text.match_indices('/').map(|(at, _)| at);
+        starts
+            .filter_map(|at| Some((at, self.text[at + 1..].split('/').next()?)))
+            .find(|(_, token)| is_index(token))
+            .and_then(|(at, token)| {
+                let (array, rest) = (&self.text[..at], &self.text[at + 1 + token.len()..]);
+                Some((Self::try_new(array).ok()?, Self::try_new(rest).ok()?))
+            })
+    }
+
     /// The last token, unescaped. Returns `None` for the empty pointer, which selects the whole document.
     pub(super) fn last_token(&self) -> Option<String> {
         self.text.rsplit_once('/').and_then(|(_, token)| unescape(token).ok())
@@ -198,6 +212,23 @@ mod tests {
             ("/m~0n", "8"),
         ] {
             assert_eq!(found(body, pointer).as_deref(), Some(value), "{pointer:?}");
+        }
+    }
+
+    #[test]
+    fn a_pointer_is_split_at_its_first_index() {
+        for (pointer, parts) in [
+            ("/a/0/b/1/c", Some(("/a", "/b/1/c"))),
+            ("/0/id", Some(("", "/id"))),
+            ("/a~1b/12", Some(("/a~1b", ""))),
+            ("/a/00/b", None),
+            ("/a/b", None),
+            ("/", None),
+            ("", None),
+        ] {
+            let split = Pointer::try_new(pointer).unwrap().split_at_index();
+            let split = split.as_ref().map(|(array, rest)| (array.as_str(), rest.as_str()));
+            assert_eq!(split, parts, "{pointer}");
         }
     }
 

@@ -18,6 +18,8 @@ use crate::signature::{AmbiguousHeader, Certificate, OneOrMany, RequestParts, Va
 pub struct ExtractionPlan {
     pointers: PointerSet,
     id: Vec<ValueSlot>,
+    /// How the ids of all items are read, if the id is that of an item of an array.
+    batch: Option<BatchId>,
     event_type: Vec<ValueSlot>,
     nonce: Option<ValueSlot>,
     keep: Vec<(Box<str>, ValueSlot)>,
@@ -38,6 +40,27 @@ enum ValueSlot {
     Place(ValueLocation),
 }
 
+/// The id of a request with several items. The id of the first item alone would make requests that begin with the same item
+/// duplicates, and the other items would be lost.
+#[derive(Debug)]
+struct BatchId {
+    /// The array of items.
+    items: ValueSlot,
+    /// The parts of an item's id.
+    parts: Vec<BatchPart>,
+    /// Other arrays that contain parts of the id, each with the location in an item.
+    other_arrays: Vec<(ValueLocation, Pointer)>,
+}
+
+/// A part of the id of an item.
+#[derive(Debug)]
+enum BatchPart {
+    /// The location in the item.
+    Item(Pointer),
+    /// A location outside of the items, or in another array.
+    Other(ValueSlot),
+}
+
 /// The slots of the fields in a partner's body.
 #[derive(Debug, Clone, Copy)]
 struct PartnerSlots {
@@ -53,6 +76,8 @@ pub(super) struct ExtractedValues<'a> {
     pub(super) json: Option<&'a str>,
     /// The sender's id.
     pub(super) id: Option<Cow<'a, str>>,
+    /// Whether the id does not identify all items of the request, so that their bodies must be compared too.
+    pub(super) is_id_partial: bool,
     /// The event type as the provider writes it.
     pub(super) topic: Option<Cow<'a, str>>,
     /// The value that is accepted only once.
@@ -70,6 +95,7 @@ impl ExtractionPlan {
     pub fn compile(recipe: &Recipe, sig: Option<&OneOrMany>, is_partner: bool) -> Self {
         let mut extraction = Self::default();
         extraction.id = recipe.id.iter().map(|place| extraction.slot(place)).collect();
+        extraction.batch = extraction.batch_id(&recipe.id);
         extraction.event_type = recipe.event_type.iter().map(|place| extraction.slot(place)).collect();
         extraction.nonce = recipe.nonce.as_ref().map(|place| extraction.slot(place));
         extraction.keep = recipe.keep.iter().map(|(name, place)| (name.clone(), extraction.slot(place))).collect();
@@ -130,11 +156,15 @@ impl ExtractionPlan {
     ) -> Result<ExtractedValues<'a>, AmbiguousHeader> {
         let found = if is_form { None } else { self.pointers.read(request.body) };
         let read = |slot: &ValueSlot| slot.read(found.as_ref(), request);
-        let mut values = ExtractedValues {
-            json: found.as_ref().map(PointerValues::text),
-            id: self.read_id(&read)?,
-            ..ExtractedValues::default()
-        };
+        let mut values =
+            ExtractedValues { json: found.as_ref().map(PointerValues::text), ..ExtractedValues::default() };
+        if let Some(batch) = &self.batch {
+            let (id, is_partial) = batch.read(found.as_ref(), request)?;
+            (values.id, values.is_id_partial) = (id.map(Cow::Owned), is_partial);
+        }
+        if values.id.is_none() {
+            values.id = self.read_id(&read)?;
+        }
         for slot in &self.event_type {
             if let Some(topic) = read(slot)?.filter(|topic| !topic.is_empty()) {
                 let topic =
@@ -166,16 +196,20 @@ impl ExtractionPlan {
         if let [one] = self.id.as_slice() {
             return Ok(read(one)?.filter(|id| !id.is_empty()));
         }
-        let mut joined = String::new();
-        for (n, slot) in self.id.iter().enumerate() {
-            if n > 0 {
-                joined.push(':');
-            }
-            joined.push_str(&read(slot)?.unwrap_or_default());
-        }
-        // Some providers send different parts of the id in different kinds of requests.
-        let id = joined.trim_matches(':');
-        Ok((!id.is_empty()).then(|| Cow::Owned(id.to_owned())))
+        let joined = joined(self.id.iter().map(read))?;
+        Ok((!joined.is_empty()).then_some(Cow::Owned(joined)))
+    }
+
+    /// How the ids of all items are read. `None` if no location of the id is in an array.
+    fn batch_id(&mut self, id: &[ValueLocation]) -> Option<BatchId> {
+        let (items, _) = id.iter().find_map(in_item)?;
+        let parts = id.iter().map(|place| match in_item(place) {
+            Some((array, pointer)) if array == items => BatchPart::Item(pointer),
+            _ => BatchPart::Other(self.slot(place)),
+        });
+        let parts = parts.collect();
+        let other_arrays = id.iter().filter_map(in_item).filter(|(array, _)| *array != items).collect();
+        Some(BatchId { items: self.slot(&items), parts, other_arrays })
     }
 
     /// The metadata as a JSON object. JSON values are kept as written; values from elsewhere become strings, except `true`
@@ -230,6 +264,87 @@ pub(crate) fn id_and_topic(recipe: &Recipe, request: &RequestParts<'_>) -> (Opti
     let extraction = ExtractionPlan::compile(recipe, None, false);
     let values = extraction.read(request, false).unwrap();
     [values.id, values.topic].map(|text| text.map(Cow::into_owned)).into()
+}
+
+/// The array that contains this location, and the location in one of its items. `None` if it is in no array.
+fn in_item(place: &ValueLocation) -> Option<(ValueLocation, Pointer)> {
+    match place {
+        ValueLocation::Json(pointer) => {
+            pointer.split_at_index().map(|(array, pointer)| (ValueLocation::Json(array), pointer))
+        }
+        ValueLocation::FormJson(name, pointer) => {
+            pointer.split_at_index().map(|(array, pointer)| (ValueLocation::FormJson(name.clone(), array), pointer))
+        }
+        _ => None,
+    }
+}
+
+/// The parts of an id joined by `:`, with a missing part as empty text. Some providers send different parts of the id in
+/// different kinds of requests, so missing parts at the ends leave no `:`.
+fn joined<'a>(
+    parts: impl Iterator<Item = Result<Option<Cow<'a, str>>, AmbiguousHeader>>,
+) -> Result<String, AmbiguousHeader> {
+    let mut joined = String::new();
+    for (n, part) in parts.enumerate() {
+        if n > 0 {
+            joined.push(':');
+        }
+        joined.push_str(&part?.unwrap_or_default());
+    }
+    Ok(joined.trim_matches(':').to_owned())
+}
+
+impl BatchId {
+    /// The ids of all items joined by `,`, `None` if there are not several. And whether the id leaves something open: an item
+    /// without an id, or with several items of its own.
+    fn read(
+        &self,
+        found: Option<&PointerValues<'_>>,
+        request: &RequestParts<'_>,
+    ) -> Result<(Option<String>, bool), AmbiguousHeader> {
+        let array = match &self.items {
+            ValueSlot::Json(slot) => found.and_then(|found| found.raw(*slot)).map(|raw| Cow::Borrowed(raw.get())),
+            ValueSlot::Place(place) => place.read(request)?,
+        };
+        let items = array.as_deref().and_then(elements).unwrap_or_default();
+        let mut is_partial = false;
+        for (array, pointer) in &self.other_arrays {
+            let array = array.read(request)?;
+            is_partial |= array.as_deref().and_then(elements).is_some_and(|items| has_several(&items, pointer));
+        }
+        let mut ids = String::new();
+        for (n, item) in items.iter().enumerate() {
+            let item = item.get().as_bytes();
+            let id = joined(self.parts.iter().map(|part| match part {
+                BatchPart::Item(pointer) => {
+                    is_partial |= has_several_in(item, pointer);
+                    Ok(pointer.find(item).and_then(json::text))
+                }
+                BatchPart::Other(slot) => slot.read(found, request),
+            }))?;
+            is_partial |= id.is_empty();
+            if n > 0 {
+                ids.push(',');
+            }
+            ids.push_str(&id);
+        }
+        Ok(((items.len() > 1).then_some(ids), is_partial))
+    }
+}
+
+fn elements(array: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(array).ok()
+}
+
+/// Whether there are several items, or several in an array in the only one, at which the pointer points.
+fn has_several(items: &[&RawValue], pointer: &Pointer) -> bool {
+    items.len() > 1 || items.iter().any(|item| has_several_in(item.get().as_bytes(), pointer))
+}
+
+fn has_several_in(item: &[u8], pointer: &Pointer) -> bool {
+    let Some((array, pointer)) = pointer.split_at_index() else { return false };
+    let items = array.find(item).and_then(json::elements);
+    items.is_some_and(|items| has_several(&items, &pointer))
 }
 
 impl ValueSlot {

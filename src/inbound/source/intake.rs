@@ -58,7 +58,7 @@ pub struct InboundEvent<'a> {
     /// The JSON that is kept in place of the body: that of a multipart form, whose files are not kept, or that of the query
     /// of a request without a body. Requests are compared by it too.
     pub in_place_of_body: Option<Bytes>,
-    /// The sender's id, not truncated.
+    /// The sender's id, not truncated. The ids of all items if the request has several.
     id: Option<Cow<'a, str>>,
     /// How events of the source are compared if they have an id.
     dedup: DedupMode,
@@ -245,7 +245,10 @@ impl Source {
             data,
             in_place_of_body,
             id: values.id,
-            dedup: self.recipe.dedup,
+            dedup: match self.recipe.dedup {
+                DedupMode::Id if values.is_id_partial => DedupMode::IdAndBody,
+                dedup => dedup,
+            },
             dedup_without_id,
             timestamp: values.timestamp.map(partner_time).transpose()?.flatten(),
             nonce: values.nonce,
@@ -319,7 +322,8 @@ impl Source {
 impl InboundEvent<'_> {
     /// The bytes that were built from the request.
     pub fn built_bytes(&self) -> usize {
-        self.data.built_bytes() + self.in_place_of_body.as_ref().map_or(0, Bytes::len)
+        let id = if let Some(Cow::Owned(id)) = &self.id { id.len() } else { 0 };
+        self.data.built_bytes() + self.in_place_of_body.as_ref().map_or(0, Bytes::len) + id
     }
 
     /// The sender's id as it is stored in the log: the first [`CLIENT_ID_BYTES_MAX`] bytes.
@@ -415,6 +419,52 @@ mod tests {
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {
         all.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    /// Requests that begin with the same item are different if the other items are, however the provider writes its batches.
+    #[test]
+    fn a_request_with_several_items_is_known_by_all_of_them() {
+        const KEY: &str = "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056";
+        let items = |items: &[&str]| {
+            let items = items.iter().map(|psp| {
+                format!(
+                    r#"{{"NotificationRequestItem":{{"pspReference":"{psp}","eventCode":"CAPTURE","success":"true"}}}}"#
+                )
+            });
+            format!(r#"{{"notificationItems":[{}]}}"#, items.collect::<Vec<_>>().join(","))
+        };
+        let no_headers = HeaderMap::new();
+        let by = |source: &Source, body: &str| format!("{:?}", intake(source, &no_headers, body.as_bytes()).dedup_by());
+        let adyen = build(&format!("name = \"pay\"\nkind = \"adyen\"\nsecrets = [\"{KEY}\"]")).unwrap();
+        assert_eq!(by(&adyen, &items(&["1"])), r#"Some(Id("1:CAPTURE:true"))"#);
+        assert_eq!(by(&adyen, &items(&["1", "2"])), r#"Some(Id("1:CAPTURE:true,2:CAPTURE:true"))"#);
+        assert_eq!(by(&adyen, &items(&["1", "3"])), r#"Some(Id("1:CAPTURE:true,3:CAPTURE:true"))"#);
+        // LINE marks a request that is sent again in its body.
+        let line = build("name = \"chat\"\nkind = \"line\"\nsecrets = [\"a-long-secret\"]").unwrap();
+        let again = r#"{"events":[{"webhookEventId":"a","again":true},{"webhookEventId":"b"}]}"#;
+        assert_eq!(by(&line, again), r#"Some(Id("a,b"))"#);
+
+        let own = |id: &str| build(&format!("name = \"own\"\nkind = \"none\"\nid = {id}")).unwrap();
+        for (id, body, expected) in [
+            (r#""json:/0/id""#, r#"[{"id":1},{"id":2}]"#, r#"Some(Id("1,2"))"#),
+            (r#""json:/0/id""#, r#"[{"id":1}]"#, r#"Some(Id("1"))"#),
+            (r#""json:/0/id""#, r#"{"0":{"id":1}}"#, r#"Some(Id("1"))"#),
+            (r#""json:/a/0""#, r#"{"a":["x","y"]}"#, r#"Some(Id("x,y"))"#),
+            (r#"["json:/of", "json:/a/0/id"]"#, r#"{"of":"o","a":[{"id":1},{"id":2}]}"#, r#"Some(Id("o:1,o:2"))"#),
+            // Ids that do not cover everything are compared with the body.
+            (r#""json:/a/0/id""#, r#"{"a":[{"id":1},{"no":2}]}"#, r#"Some(IdAndBody("1,"))"#),
+            (r#""json:/a/0/b/0""#, r#"{"a":[{"b":[1,2]},{"b":[3]}]}"#, r#"Some(IdAndBody("1,3"))"#),
+            (r#""json:/a/0/b/0""#, r#"{"a":[{"b":[1,2]}]}"#, r#"Some(IdAndBody("1"))"#),
+            (r#"["json:/a/0", "json:/b/0"]"#, r#"{"a":[1],"b":[1,2]}"#, r#"Some(IdAndBody("1:1"))"#),
+        ] {
+            assert_eq!(by(&own(id), body), expected, "{id} {body}");
+        }
+        let form = own(r#""form:list#/0/id""#);
+        let headers = HeaderMap::new();
+        let body = b"list=%5B%7B%22id%22%3A1%7D%2C%7B%22id%22%3A2%7D%5D";
+        let request = RequestParts { method: "POST", url: "", query: None, path: "", headers: &headers, body };
+        let event = form.intake(&request, ContentKind::Form, None).unwrap();
+        assert_eq!(event.dedup_by(), Some(DedupBy::Id("1,2")));
     }
 
     #[test]
