@@ -45,6 +45,7 @@ mod profiles;
 mod providers;
 mod recover;
 mod refusals;
+mod rejections;
 mod retry;
 mod scale;
 mod secrecy;
