@@ -228,7 +228,7 @@ impl<'de> Deserialize<'de> for FieldName {
                 f.write_str("a field's name")
             }
             fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
-                let name = String::from_utf8_lossy(name);
+                let name = crate::json::name(name);
                 // The response shows the name, so a long name is truncated.
                 Ok(PublishField::of(&name)
                     .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))

@@ -17,6 +17,17 @@ use crate::service::fields::DocumentFields;
 /// # Errors
 /// 415 for another media type, 400 for invalid JSON, 422 for JSON that is not an object.
 pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result<Map<String, Value>, Problem> {
+    let fields = sample(headers, body, optional)?;
+    // What is stored must be readable after a restart.
+    if std::str::from_utf8(body).is_ok_and(|text| json::exceeds_depth(text, json::SETTINGS_DEPTH_MAX)) {
+        let detail = format!("the body is nested deeper than {}", json::SETTINGS_DEPTH_MAX);
+        return Err(Problem::new(ProblemCode::InvalidJson, detail));
+    }
+    Ok(fields)
+}
+
+/// As [`object`], for a request that is not stored and contains an event, which may be nested deeper.
+pub(super) fn sample(headers: &HeaderMap, body: &[u8], optional: bool) -> Result<Map<String, Value>, Problem> {
     let start = body.iter().find(|b| !b.is_ascii_whitespace());
     if start.is_none() && optional {
         return Ok(Map::new());

@@ -5,11 +5,12 @@ use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{Api, ManagementRequest, body, reply};
 use crate::handoff::TestAttempt;
 use crate::http::{FieldError, Problem, Response};
+use crate::json::{Pointer, exceeds_depth};
+use crate::limits::JSON_DEPTH_MAX;
 use crate::model::{HIDDEN, is_event_type};
 use crate::outbound::SentRequest;
 use crate::service::webhook::{TestRequest, WebhookTestResult};
@@ -22,7 +23,7 @@ impl Api {
         of: WebhookRef<'_>,
     ) -> Result<Response, Problem> {
         self.service.read_webhook(&request.principal, of)?;
-        let fields = body::object(&request.parts.headers, &request.body, true)?;
+        let fields = body::sample(&request.parts.headers, &request.body, true)?;
         let event_type = match fields.get("event_type") {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) if is_event_type(text) => Some(text.as_str().into()),
@@ -32,22 +33,23 @@ impl Api {
             }
         };
         let data = fields.get("data").map(|value| raw_data(&request.body, value));
+        let is_too_deep =
+            |data: &Bytes| std::str::from_utf8(data).is_ok_and(|text| exceeds_depth(text, JSON_DEPTH_MAX));
+        if data.as_ref().is_some_and(is_too_deep) {
+            let detail = format!("is nested deeper than {JSON_DEPTH_MAX}");
+            return Err(Problem::invalid_body(vec![FieldError::new("/data", detail)]));
+        }
         let test = TestRequest { event_type, data, correlation_id: request.request_id.clone() };
         let WebhookTestResult { result, event_type } = self.service.test_webhook(&request.principal, of, test).await?;
         reply::json(StatusCode::OK, &View::of(&result, &event_type))
     }
 }
 
-/// The raw text of the field `data`. If the field occurs twice, the parsed value.
+/// The raw text of the field `data`. If the field occurs twice, the last one.
 fn raw_data(body: &[u8], read: &Value) -> Bytes {
-    #[derive(serde::Deserialize)]
-    struct Written<'a> {
-        #[serde(borrow)]
-        data: &'a RawValue,
-    }
-    match serde_json::from_slice::<Written<'_>>(body) {
-        Ok(raw) => Bytes::copy_from_slice(raw.data.get().as_bytes()),
-        Err(_) => read.to_string().into(),
+    match Pointer::try_new("/data").ok().and_then(|data| data.find(body)) {
+        Some(raw) => Bytes::copy_from_slice(raw.get().as_bytes()),
+        None => read.to_string().into(),
     }
 }
 

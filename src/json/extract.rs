@@ -5,6 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::lenient;
 use super::pointer::PointerNode;
 
 /// The depth that serde_json descends to.
@@ -160,6 +161,7 @@ impl<'n> Visitor<'_> for MemberNameSeed<'n> {
     }
 
     fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|child| child.token.as_bytes() == name))
+        let name = lenient::name(name);
+        Ok(self.0.iter().find(|child| *child.token == *name))
     }
 }

@@ -4,20 +4,26 @@
 //! have them, because its data are stored and delivered as they came. All readers of this program read such an event in
 //! the same way: half of a surrogate pair is U+FFFD, and a number beyond an `f64` is the largest one.
 
+use std::borrow::Cow;
+
 use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::exceeds_depth;
+use crate::limits::JSON_DEPTH_MAX;
 
 /// The escape of U+FFFD, which is as long as the escape of a surrogate.
 const REPLACEMENT: &str = "\\ufffd";
+/// The deepest nesting that is read: that of an event's data, inside a request that has two levels of its own.
+const LEVELS_MAX: usize = JSON_DEPTH_MAX + 2;
+/// The deepest nesting that serde_json reads by itself. Settings are stored and read back within it.
+pub const SETTINGS_DEPTH_MAX: usize = 127;
 
 /// Parses JSON text.
 ///
 /// # Errors
 /// If the text does not follow the grammar, is nested too deeply, or does not fit `T`.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(text).or_else(|error| match representable(text) {
-        Some(text) => serde_json::from_str(&text),
-        None => Err(error),
-    })
+    serde_json::from_str(text).or_else(|error| read_again(text).ok_or(error))
 }
 
 /// Parses JSON text in UTF-8.
@@ -25,10 +31,43 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error>
 /// # Errors
 /// As for [`from_str`], or if the bytes are not UTF-8.
 pub fn from_slice<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice(json).or_else(|error| match std::str::from_utf8(json).ok().and_then(representable) {
-        Some(text) => serde_json::from_str(&text),
-        None => Err(error),
-    })
+    serde_json::from_slice(json).or_else(|error| std::str::from_utf8(json).ok().and_then(read_again).ok_or(error))
+}
+
+/// Reads text that serde_json refused, if the reason was a value that Rust cannot represent, or the depth.
+fn read_again<T: DeserializeOwned>(text: &str) -> Option<T> {
+    let is_deep = exceeds_depth(text, SETTINGS_DEPTH_MAX);
+    let text = match representable(text) {
+        Some(changed) => Cow::Owned(changed),
+        None if is_deep => Cow::Borrowed(text),
+        None => return None,
+    };
+    // Up to the first syntax error, the depth is counted as the parser counts it. So the recursion has a bound for every
+    // text.
+    if is_deep && exceeds_depth(&text, LEVELS_MAX) {
+        return None;
+    }
+    let mut from = serde_json::Deserializer::from_str(&text);
+    from.disable_recursion_limit();
+    let value = T::deserialize(&mut from).ok()?;
+    from.end().ok().map(|()| value)
+}
+
+/// A name that serde_json returned as bytes. They are UTF-8, except that half of a surrogate pair has three bytes of its
+/// own (WTF-8), which become U+FFFD.
+pub fn name(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(name);
+    }
+    let mut name = String::new();
+    for chunk in bytes.utf8_chunks() {
+        name.push_str(chunk.valid());
+        // Each of the three bytes is a chunk. Only the first one is 0xED.
+        if chunk.invalid().first() == Some(&0xED) {
+            name.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    Cow::Owned(name)
 }
 
 /// The text with other values in place of those that Rust cannot represent. `None` if there are none.
