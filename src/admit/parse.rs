@@ -227,15 +227,13 @@ impl<'de> Deserialize<'de> for FieldName {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a field's name")
             }
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
-                let name = crate::json::name(name);
+            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
                 // The response shows the name, so a long name is truncated.
-                Ok(PublishField::of(&name)
+                Ok(PublishField::of(name)
                     .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))
             }
         }
-        // As bytes, a name may have half of a surrogate pair.
-        from.deserialize_bytes(KeyVisitor)
+        from.deserialize_identifier(KeyVisitor)
     }
 }
 

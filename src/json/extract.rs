@@ -20,7 +20,8 @@ pub(super) fn read<'a>(root: &PointerNode, body: &'a [u8], values: ValueSlots<'_
     let text = std::str::from_utf8(body).ok()?;
     if read_text(root, text, values, false).is_none() {
         // A value on the way to a pointer may be one that Rust cannot represent: such a value is skipped as written, which
-        // needs a second pass over its containers.
+        // needs a second pass over its containers. Names are then read without a check of their grammar.
+        serde_json::from_str::<IgnoredAny>(text).ok()?;
         values.fill(None);
         read_text(root, text, values, true)?;
     }
@@ -88,7 +89,9 @@ impl<'a> Visitor<'a> for PointerVisitor<'_, '_, 'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         let levels = self.levels.saturating_sub(1);
-        while let Some(child) = map.next_key_seed(MemberNameSeed(&self.node.children))? {
+        while let Some(child) =
+            map.next_key_seed(MemberNameSeed { children: &self.node.children, is_lenient: self.is_lenient })?
+        {
             let Some(node) = child else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -142,14 +145,18 @@ impl<'a> Visitor<'a> for PointerVisitor<'_, '_, 'a> {
 }
 
 /// Deserializes a member name into the child node with this name, if there is one.
-struct MemberNameSeed<'n>(&'n [PointerNode]);
+struct MemberNameSeed<'n> {
+    children: &'n [PointerNode],
+    /// Whether the name may have half of a surrogate pair.
+    is_lenient: bool,
+}
 
 impl<'n, 'a> DeserializeSeed<'a> for MemberNameSeed<'n> {
     type Value = Option<&'n PointerNode>;
 
     fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Self::Value, D::Error> {
-        // As bytes, a name may have half of a surrogate pair.
-        from.deserialize_bytes(self)
+        // Only as bytes, a name may have half of a surrogate pair.
+        if self.is_lenient { from.deserialize_bytes(self) } else { from.deserialize_str(self) }
     }
 }
 
@@ -160,8 +167,12 @@ impl<'n> Visitor<'_> for MemberNameSeed<'n> {
         f.write_str("a name")
     }
 
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.children.iter().find(|child| &*child.token == name))
+    }
+
     fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
         let name = lenient::name(name);
-        Ok(self.0.iter().find(|child| *child.token == *name))
+        Ok(self.children.iter().find(|child| *child.token == *name))
     }
 }
