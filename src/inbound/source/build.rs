@@ -143,6 +143,12 @@ impl KindRecipe {
         }
         if kind == "none" {
             check.warn("kind none: whoever knows the URL is believed");
+            if settings.id.is_none() && settings.dedup.is_none() {
+                check.warn(
+                    "kind none: a request whose body came before is a duplicate; a sender that repeats a body for \
+                     another change, as Mollie does, needs dedup = \"never\", or an `id`",
+                );
+            }
         }
         let texts = |texts: &[&str]| Some(OneOrMany::Many(texts.iter().map(|&text| text.to_owned()).collect()));
         let raw = RawRecipe {

@@ -118,7 +118,10 @@ impl Guide<'_> {
             EVENT_TYPE_BYTES_MAX - 1
         )?;
         writeln!(to, "| `data` | What there is to say of it, any JSON. |")?;
-        writeln!(to, "| `timestamp` | When it happened: RFC 3339 such as `2026-01-31T12:00:00Z`, or seconds or milliseconds since 1970. |")?;
+        writeln!(
+            to,
+            "| `timestamp` | When it happened: RFC 3339 such as `2026-01-31T12:00:00Z`, or seconds or milliseconds since 1970. |"
+        )?;
         writeln!(to, "| `id` | Your own id of the event, text of at most 256 characters. |\n")
     }
 
