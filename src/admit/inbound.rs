@@ -145,9 +145,11 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
 
         let hops = inbound.head.hops()?;
         let key = if source.is_partner() { inbound.head.idempotency_key()? } else { None };
-        let intake = source.intake(&request, content, key)?;
+        let json_in_form = source.json_in_form(&request, content);
+        let intake = source.intake(&request, content, json_in_form.as_deref(), key)?;
         // What was built from the body needs room of its own until the event is committed.
-        let _built = admit.bodies.reserve(intake.built_bytes())?;
+        let form_bytes = json_in_form.as_ref().map_or(0, |json| json.len());
+        let _built = admit.bodies.reserve(intake.built_bytes() + form_bytes)?;
         self.check_rules(source, &body.bytes, now).await?;
         event_type::check_source_event(admit, source, &intake, &body.bytes).await?;
         if let Some(error) = &intake.map_error {

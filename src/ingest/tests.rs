@@ -230,7 +230,7 @@ type DedupKeys = (Option<(DedupKey, DedupKind, u64)>, Option<DedupKey>);
 
 fn keys(source: &Source, headers: &HeaderMap, body: &'static [u8]) -> DedupKeys {
     let request = RequestParts { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
-    let intake = source.intake(&request, ContentKind::Json, None).unwrap();
+    let intake = source.intake(&request, ContentKind::Json, None, None).unwrap();
     let origin = EventOrigin::Source { id: source.id, name: &source.name };
     let draft = EventDraft {
         dedup_by: intake.dedup_by(),

@@ -263,11 +263,41 @@ fn each(raw: &RawScheme, errors: &mut SchemeErrors) -> Option<Pointer> {
     errors.take("each", Pointer::try_new(text.strip_prefix("json:").unwrap_or(text)))
 }
 
+/// The code of a scheme decides what is signed and where. The settings may say so, but not otherwise.
+fn code_scheme(which: CodeScheme, scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
+    let has_no_meaning = [
+        ("split", raw.split.is_some()),
+        ("prefix", raw.prefix.is_some()),
+        ("encoding", raw.encoding.is_some()),
+        ("signed", raw.signed.is_some()),
+        ("each", raw.each.is_some()),
+    ];
+    errors.refuse(&has_no_meaning, &raw.scheme);
+    let fixed = |text: &str| text.parse::<ValueLocation>().ok();
+    let sig = which.signature_location();
+    if scheme.sig.iter().any(|location| Some(location) != fixed(sig).as_ref()) {
+        let other = match which {
+            CodeScheme::Twilio => "; code:mandrill reads header:X-Mandrill-Signature",
+            CodeScheme::Mandrill => "; code:twilio reads header:X-Twilio-Signature",
+            _ => "",
+        };
+        errors.add("sig", format!("scheme = {:?} reads its signature at {sig}: leave it out{other}", raw.scheme));
+    }
+    let Some(time) = &scheme.time else { return };
+    let wanted = which.time_location();
+    if wanted.and_then(fixed).as_ref() != Some(&time.location) {
+        let detail = match wanted {
+            Some(wanted) => format!("scheme = {:?} reads its time at {wanted}", raw.scheme),
+            None => format!("has no meaning with scheme = {:?}", raw.scheme),
+        };
+        errors.add("time", detail);
+    }
+}
+
 /// Checks rules that concern several fields.
 fn relations(scheme: &Scheme, raw: &RawScheme, errors: &mut SchemeErrors) {
     match scheme.method {
-        // The code of the scheme decides what is signed. The settings may still give locations.
-        Method::Code(_) => return,
+        Method::Code(which) => return code_scheme(which, scheme, raw, errors),
         Method::Jwt(_) => {
             let is_in_head =
                 |location: &ValueLocation| matches!(location, ValueLocation::Header(_) | ValueLocation::Query(_));

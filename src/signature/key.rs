@@ -149,14 +149,17 @@ pub(super) fn bytes(form: SecretFormat, secret: &Secret) -> Result<Zeroizing<Vec
         SecretFormat::Utf8 => Ok(text.as_bytes().to_vec()),
         SecretFormat::Hex => HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| "hexadecimal digits, two a byte"),
         // Supabase writes the version of the signature before the secret.
-        SecretFormat::Whsec => {
-            base64(text.strip_prefix("v1,").unwrap_or(text).strip_prefix(SECRET_PREFIX).unwrap_or(text))
-        }
-        SecretFormat::Whpk => base64(text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text)),
+        SecretFormat::Whsec => base64(without(text, ["v1,", SECRET_PREFIX])),
+        SecretFormat::Whpk => base64(without(text, ["v1a,", PUBLIC_PREFIX])),
         SecretFormat::Base64 | SecretFormat::SpkiBase64 => base64(text),
     }
     .map(Zeroizing::new)
     .map_err(|expected| error(format!("expected {expected}")))
+}
+
+/// The text without these prefixes, of which each may be missing.
+fn without<'a>(text: &'a str, prefixes: [&str; 2]) -> &'a str {
+    prefixes.iter().fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text))
 }
 
 fn symmetric(form: SecretFormat, secret: &Secret, length_min: usize) -> Result<Zeroizing<Vec<u8>>, SchemeError> {

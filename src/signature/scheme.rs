@@ -94,6 +94,11 @@ impl Scheme {
         self.needs_secret() || matches!(self.method, Method::Jwt(_))
     }
 
+    /// Whether a secret may begin with `whsec_` or `whpk_`, which are no part of the key.
+    pub fn reads_key_prefix(&self) -> bool {
+        matches!(self.form, SecretFormat::Whsec | SecretFormat::Whpk)
+    }
+
     /// Whether requests are verified by their head alone, so that the body of a refused request need not be read.
     pub fn is_in_head(&self) -> bool {
         let covers_no_body = match &self.method {

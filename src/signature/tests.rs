@@ -653,6 +653,31 @@ fn only_the_provider_signs_by_certificate() {
 }
 
 #[test]
+fn a_scheme_in_code_refuses_what_it_does_not_follow() {
+    let wrong = |raw: Value| -> Vec<&'static str> {
+        let errors = Scheme::try_new(&serde_json::from_value(raw).unwrap()).err().unwrap_or_default();
+        errors.iter().map(|error| error.field).collect()
+    };
+    let none: [&str; 0] = [];
+    for (raw, fields) in [
+        (json!({"scheme": "code:twilio"}), &none[..]),
+        (json!({"scheme": "code:twilio", "sig": "header:X-TWILIO-signature"}), &none),
+        (json!({"scheme": "code:twilio", "sig": "header:X-Mandrill-Signature"}), &["sig"]),
+        (json!({"scheme": "code:mandrill", "sig": "header:X-Mandrill-Signature"}), &none),
+        (json!({"scheme": "code:braintree", "sig": ["form:bt_signature", "form:sig"]}), &["sig"]),
+        (json!({"scheme": "code:sns", "sig": "json:/Signature", "time": "json:/Timestamp"}), &["time"]),
+        (json!({"scheme": "code:paypal", "time": "header:PayPal-Transmission-Time", "unit": "rfc3339"}), &none),
+        (json!({"scheme": "code:contentful", "time": "header:X-Time"}), &["time"]),
+        (
+            json!({"scheme": "code:twilio", "split": ",", "prefix": "v1=", "encoding": "hex", "signed": "{body}", "each": "/a"}),
+            &["split", "prefix", "encoding", "signed", "each"],
+        ),
+    ] {
+        assert_eq!(wrong(raw.clone()), fields, "{raw}");
+    }
+}
+
+#[test]
 fn twilio_signs_forms_by_their_fields_and_other_bodies_by_their_digest() {
     let scheme = scheme(json!({"scheme": "code:twilio"}));
     assert!(scheme.needs_url());

@@ -896,3 +896,145 @@ fn the_options_of_a_kind_become_required_claims() {
     let errors = Source::build(settings(entra), identity(), "https://hooks.example.com").unwrap_err();
     assert_eq!(errors[0].pointer, "/options/tenant_id");
 }
+
+/// GitHub's default content type, Slack's interactivity and others send their JSON in a field of a form.
+#[test]
+fn the_json_in_a_field_of_a_form_is_read_as_the_body() {
+    let key = "a-secret-of-some-length";
+    let sources = vec![
+        source(1, &format!("name = \"code\"\nkind = \"github\"\nsecrets = [\"{key}\"]")),
+        source(2, &format!("name = \"chat\"\nkind = \"slack\"\nsecrets = [\"{key}\"]")),
+        source(3, &format!("name = \"forge\"\nkind = \"gitea\"\nsecrets = [\"{key}\"]")),
+        source(
+            4,
+            &format!(
+                "name = \"mapped\"\nkind = \"github\"\nsecrets = [\"{key}\"]\n\
+                 event_map = [{{ when = \"push\", type = \"code.pushed\", data = {{ at = \"/after\" }} }}]"
+            ),
+        ),
+        source(5, &format!("name = \"sign\"\nkind = \"dropbox-sign\"\nsecrets = [\"{key}\"]")),
+    ];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let form_of = |field: &str, json: &str| {
+        url::form_urlencoded::Serializer::new(String::new()).append_pair(field, json).finish()
+    };
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let signed = |parts: &[&[u8]]| HEXLOWER.encode(&mac(hmac::HMAC_SHA256, key, parts));
+    let send = |name: &str, headers: &str, body: &str| {
+        status(&served.send("POST", &format!("/api/v1/webhooks/{name}"), headers, body.as_bytes()))
+    };
+    let push = r#"{"action":"opened", "after":"1e1b","text":"a + b & ü"}"#;
+    let github = |name: &str, id: &str, body: &str, of: &str| {
+        let tag = signed(&[of.as_bytes()]);
+        let headers =
+            format!("{form}X-GitHub-Event: push\r\nX-GitHub-Delivery: {id}\r\nX-Hub-Signature-256: sha256={tag}\r\n");
+        send(name, &headers, body)
+    };
+    let body = form_of("payload", push);
+    assert_eq!(github("code", "1", &body, push), 401, "the form is signed, not the JSON in it");
+    assert_eq!(github("code", "1", &body, &body), 202);
+    let (head, stored) = served.fake.stored().remove(0);
+    assert_eq!(crate::model::data_of(&head, &stored), push.as_bytes(), "byte for byte");
+    assert_eq!(crate::model::raw_of(&head, &stored), body.as_bytes());
+    let event = EventHead::parse(&head).unwrap().event;
+    assert_eq!((event.event_type, event.external_id), ("code.push", Some("1")));
+    assert!(event.metadata.unwrap().contains(r#""action":"opened""#), "{:?}", event.metadata);
+    assert_eq!(event.inbound.unwrap().content_type, Some("application/x-www-form-urlencoded"));
+    assert_eq!(github("mapped", "1", &body, &body), 202);
+    assert_eq!(event_data(&served, 1), ("code.pushed".to_owned(), json!({ "at": "1e1b" })));
+
+    let now = served.admit.clock.now().as_secs().to_string();
+    let slack = |body: &str| {
+        let tag = signed(&[b"v0:", now.as_bytes(), b":", body.as_bytes()]);
+        let headers = format!("{form}X-Slack-Request-Timestamp: {now}\r\nX-Slack-Signature: v0={tag}\r\n");
+        send("chat", &headers, body)
+    };
+    let click = r#"{"type":"block_actions","trigger_id":"12.98.b8","api_app_id":"A1","actions":[{"value":"yes"}]}"#;
+    assert_eq!(slack(&form_of("payload", click)), 200);
+    assert_eq!(event_data(&served, 2), ("chat.block_actions".to_owned(), serde_json::from_str(click).unwrap()));
+    let (head, _) = served.fake.stored().remove(2);
+    assert_eq!(EventHead::parse(&head).unwrap().event.external_id, Some("12.98.b8"));
+    // A slash command has no such field, and text that is no JSON object stays a field.
+    assert_eq!(slack("command=%2Fgo&text=now&trigger_id=13.98"), 200);
+    assert_eq!(event_data(&served, 3).1["text"], "now");
+    assert_eq!(slack("command=%2Fgo&payload=%7Bno+JSON"), 200);
+    assert_eq!(event_data(&served, 4).1, json!({ "command": "/go", "payload": "{no JSON" }));
+
+    let headers = |tag: &str| format!("{form}X-Gitea-Event: push\r\nX-Gitea-Signature: {tag}\r\n");
+    assert_eq!(send("forge", &headers(&signed(&[body.as_bytes()])), &body), 202);
+    assert_eq!(event_data(&served, 5), ("forge.push".to_owned(), serde_json::from_str(push).unwrap()));
+
+    // Dropbox Sign sends a multipart form.
+    let tag = signed(&[b"1348177752", b"signature_request_sent"]);
+    let event =
+        json!({ "event": { "event_time": "1348177752", "event_type": "signature_request_sent", "event_hash": tag } });
+    let part = format!("--X\r\nContent-Disposition: form-data; name=\"json\"\r\n\r\n{event}\r\n--X--");
+    assert_eq!(send("sign", "Content-Type: multipart/form-data; boundary=X\r\n", &part), 200);
+    assert_eq!(event_data(&served, 6), ("sign.signature_request_sent".to_owned(), event.clone()));
+    let (head, stored) = served.fake.stored().remove(6);
+    let raw: Value = serde_json::from_slice(&crate::model::raw_of(&head, &stored)).unwrap();
+    assert_eq!(raw, json!({ "json": event.to_string() }), "the fields of the form, as for other multipart forms");
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let body = form_of("payload", &deep);
+    assert_eq!(github("code", "2", &body, &body), 400, "as deep as a body may be");
+}
+
+#[test]
+fn types_are_found_where_the_provider_writes_them_and_a_heartbeat_is_no_event() {
+    let key = "a-secret-of-some-length";
+    let sources = vec![
+        source(1, &format!("name = \"graph\"\nkind = \"microsoft-graph\"\nsecrets = [\"{key}\"]")),
+        source(2, &format!("name = \"phone\"\nkind = \"twilio\"\nsecrets = [\"{key}\"]")),
+        source(3, &format!("name = \"tasks\"\nkind = \"asana\"\nsecrets = [\"{key}\"]")),
+    ];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let last_type = || event_data(&served, served.fake.stored().len() - 1).0;
+    for (field, event_type) in [
+        (r#""lifecycleEvent":"reauthorizationRequired""#, "graph.reauthorizationRequired"),
+        (r#""lifecycleEvent":"missed","changeType":"updated""#, "graph.missed"),
+        (r#""changeType":"updated""#, "graph.updated"),
+    ] {
+        let body = format!(r#"{{"value":[{{"clientState":"{key}","subscriptionId":"s",{field}}}]}}"#);
+        assert_eq!(served.hook("/api/v1/webhooks/graph", "", &body).0, 202);
+        assert_eq!(last_type(), event_type);
+    }
+    let url = "https://hooks.example.com/api/v1/webhooks/phone";
+    let twilio = |query: &str, kind: &str, body: &str, parameters: &str| {
+        let text = format!("{url}{query}{parameters}");
+        let tag = BASE64.encode(&mac(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key, &[text.as_bytes()]));
+        let headers = format!("Content-Type: {kind}\r\nX-Twilio-Signature: {tag}\r\n");
+        status(&served.send("POST", &format!("/api/v1/webhooks/phone{query}"), &headers, body.as_bytes()))
+    };
+    for (field, value) in [
+        ("EventType", "onMessageAdded"),
+        ("StatusCallbackEvent", "participant-join"),
+        ("RecordingStatus", "completed"),
+        ("TranscriptionEvent", "transcription-started"),
+        ("StreamEvent", "stream-started"),
+        ("MessageStatus", "delivered"),
+    ] {
+        let (body, parameters) = (format!("{field}={value}"), format!("{field}{value}"));
+        assert_eq!(twilio("", "application/x-www-form-urlencoded", &body, &parameters), 204);
+        assert_eq!(last_type(), format!("phone.{value}"));
+    }
+    // A read receipt of WhatsApp has both.
+    let parameters = "EventTypeREADMessageStatusread";
+    assert_eq!(twilio("", "application/x-www-form-urlencoded", "MessageStatus=read&EventType=READ", parameters), 204);
+    assert_eq!(last_type(), "phone.read");
+    let stream = r#"[{"id":"EZ1","type":"com.twilio.messaging.message.delivered","data":{}}]"#;
+    let digest = HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, stream.as_bytes()).as_ref());
+    assert_eq!(twilio(&format!("?bodySHA256={digest}"), "application/json", stream, ""), 204);
+    assert_eq!(last_type(), "phone.com.twilio.messaging.message.delivered");
+
+    let stored = served.fake.stored().len();
+    let asana = |body: &str| {
+        let tag = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, key, &[body.as_bytes()]));
+        served.hook("/api/v1/webhooks/tasks", &format!("X-Hook-Signature: {tag}\r\n"), body).0
+    };
+    assert_eq!(asana(r#"{"events":[]}"#), 200);
+    assert_eq!(served.fake.stored().len(), stored, "a heartbeat is no event");
+    assert_eq!(served.counted("tasks", "handshake"), 1);
+    assert_eq!(served.hook("/api/v1/webhooks/tasks", "X-Hook-Signature: 00\r\n", r#"{"events":[]}"#).0, 401);
+    assert_eq!(asana(r#"{"events":[{"action":"changed"}]}"#), 200);
+    assert_eq!(last_type(), "tasks.changed");
+}

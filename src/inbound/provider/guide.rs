@@ -281,10 +281,14 @@ fn body(recipe: &Recipe) -> String {
     for listed in &recipe.content_types {
         kinds.push(format!("`{listed}`, which becomes an object with the field `text`"));
     }
-    match kinds.split_last() {
+    let mut text = match kinds.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => String::new(),
+    };
+    if let Some(ValueLocation::Form(field)) = &recipe.form_json {
+        text.push_str(&format!("; the JSON in the form field `{field}` is read as the body"));
     }
+    text
 }
 
 /// The methods of events, if they are more than POST.

@@ -19,4 +19,4 @@ pub use handshake::{Handshake, HandshakeEffect, HandshakeResponse};
 pub use maps::default_map;
 pub use recipe::{DedupMode, DedupModeError, RawRecipe, Recipe};
 pub use samples::{SamplePayload, sample_headers, samples};
-pub use table::{recipe, recipes};
+pub use table::{recipe, recipes, search_words};

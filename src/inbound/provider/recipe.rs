@@ -27,6 +27,9 @@ pub struct RawRecipe {
     /// Aliases of this recipe.
     #[serde(default)]
     pub also: Vec<String>,
+    /// Other words by which people look for this recipe. They are no kinds, but suggest it.
+    #[serde(default)]
+    pub found_by: Vec<String>,
     /// The signature scheme.
     #[serde(flatten)]
     pub verify: RawScheme,
@@ -57,6 +60,9 @@ pub struct RawRecipe {
     /// Other accepted media types, such as `application/xml` or `text/*`. The body becomes an object with the field `text`.
     #[serde(default)]
     pub content_types: Vec<String>,
+    /// The field of a form whose JSON is read as the body, such as `payload`.
+    #[serde(default)]
+    pub form_json: Option<String>,
     /// The methods of events; `POST` by default.
     #[serde(default)]
     pub methods: Vec<String>,
@@ -158,6 +164,8 @@ pub struct Recipe {
     pub accepts_multipart: bool,
     /// Other accepted media types. The body becomes an object with the field `text`.
     pub content_types: Vec<Box<str>>,
+    /// The field of a form whose JSON is read as the body.
+    pub form_json: Option<ValueLocation>,
     /// The methods of events.
     pub methods: Vec<Method>,
     /// Whether `text/plain` is accepted in addition to JSON.
@@ -182,6 +190,7 @@ impl Recipe {
         let status = raw.status.and_then(|status| errors.status(status));
         let [accepts_forms, accepts_multipart, accepts_text] = errors.content(&raw.content);
         let content_types = errors.content_types(&raw.content_types);
+        let form_json = errors.form_json(raw.form_json.as_deref(), accepts_forms || accepts_multipart);
         let methods = errors.methods(&raw.methods);
         let keep = raw.keep.iter().filter_map(|(name, text)| Some((name.as_str().into(), errors.place("keep", text)?)));
         let keep = keep.collect();
@@ -210,6 +219,7 @@ impl Recipe {
             accepts_forms,
             accepts_multipart,
             content_types,
+            form_json,
             methods,
             accepts_text,
             keep,
@@ -306,6 +316,14 @@ impl RecipeErrors {
             }
         }
         written.iter().map(|text| text.as_str().into()).collect()
+    }
+
+    fn form_json(&mut self, field: Option<&str>, accepts_forms: bool) -> Option<ValueLocation> {
+        let field = field?;
+        if field.is_empty() || !accepts_forms {
+            self.add("form_json", "expected the name of a field, and form or multipart in content".to_owned());
+        }
+        Some(ValueLocation::Form(field.into()))
     }
 
     fn methods(&mut self, written: &[String]) -> Vec<Method> {

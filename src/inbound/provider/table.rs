@@ -59,7 +59,7 @@ impl ProviderTable {
 /// An entry with the fields that it inherits through `like`. A chain longer than the table is a cycle and ends.
 fn inherited(entries: &Map<String, Value>, name: &str) -> Map<String, Value> {
     /// Fields that are not inherited.
-    const OWN: [&str; 2] = ["like", "also"];
+    const OWN: [&str; 3] = ["like", "also", "found_by"];
     let mut whole = Map::new();
     let mut next = Some(name);
     for depth in 0..=entries.len() {
@@ -81,6 +81,17 @@ pub fn recipe(kind: &str) -> Option<&'static RawRecipe> {
 /// All built-in recipes with their names. Aliases are not included.
 pub fn recipes() -> impl Iterator<Item = (&'static str, &'static RawRecipe)> {
     TABLE.recipes.iter().map(|(name, recipe)| (name.as_str(), recipe))
+}
+
+/// The words that suggest a built-in recipe, in lower case, each with the name of the recipe: the name, the aliases, the words
+/// of the title, and the words by which it is found.
+pub fn search_words() -> impl Iterator<Item = (String, &'static str)> {
+    let without_spaces = |text: &str| text.to_lowercase().replace(' ', "-");
+    recipes().flat_map(move |(name, recipe)| {
+        let title = recipe.title.split([':', ',']).flat_map(|part| part.split(' ').chain([part.trim()]));
+        let others = recipe.also.iter().chain(&recipe.found_by).map(String::as_str);
+        others.chain(title).map(without_spaces).chain([name.to_owned()]).map(move |word| (word, name))
+    })
 }
 
 /// The rules of the handshake with this name.

@@ -503,6 +503,8 @@ fn known_keys() -> Vec<String> {
         "family",
         "like",
         "also",
+        "found_by",
+        "form_json",
         "id",
         "type",
         "nonce",

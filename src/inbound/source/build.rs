@@ -13,6 +13,12 @@ use crate::signature::{Certificate, OneOrMany, RawJwt, RawScheme};
 /// The kinds that do not belong to a provider.
 pub const PLAIN_KINDS: [&str; 5] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE];
 
+/// The warning of kind `none`.
+const NONE_IS_BELIEVED: &str = "kind none: whoever knows the URL is believed";
+/// The same, where a request whose body came before is a duplicate.
+const NONE_BY_BODY: &str = "kind none: whoever knows the URL is believed; a body that came before is a duplicate: a sender \
+                            that repeats a body for another change, as Mollie does, needs dedup = \"never\", or an `id`";
+
 /// The properties of a source that are not settings.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -142,7 +148,8 @@ impl KindRecipe {
             check.add_violation("/verify/scheme", format!("kind {kind} has the scheme {kind}; kind custom takes any"));
         }
         if kind == "none" {
-            check.warn("kind none: whoever knows the URL is believed");
+            let by_body = settings.id.is_none() && settings.dedup.is_none();
+            check.warn(if by_body { NONE_BY_BODY } else { NONE_IS_BELIEVED });
         }
         let texts = |texts: &[&str]| Some(OneOrMany::Many(texts.iter().map(|&text| text.to_owned()).collect()));
         let raw = RawRecipe {

@@ -157,7 +157,11 @@ impl<'a> SettingsCheck<'a> {
             return None;
         };
         if matches!(dedup, DedupMode::Id | DedupMode::IdAndBody) && !has_id {
-            self.add_violation("/dedup", "needs an id: say where it stands in `id`, or take body");
+            self.add_violation(
+                "/dedup",
+                "needs an id: say where it stands in `id` (such as header:X-Id, json:/id or form:id), or take body \
+                 (the same body is the same event) or never (each request is an event)",
+            );
         }
         Some(dedup)
     }
@@ -195,8 +199,8 @@ impl<'a> SettingsCheck<'a> {
     }
 
     pub(super) fn unknown_kind(&mut self) {
-        let known = PLAIN_KINDS.into_iter().chain(provider::recipes().map(|(name, _)| name));
-        let near = nearest(&self.settings.kind, known);
+        let plain = PLAIN_KINDS.into_iter().map(|kind| (kind.to_owned(), kind));
+        let near = nearest(&self.settings.kind, plain.chain(provider::search_words()));
         let detail = match near.as_slice() {
             [] => format!("unknown; a provider that is not known is of kind custom, or of {}", PLAIN_KINDS.join(", ")),
             near => format!("unknown; is it {}?", near.join(" or ")),
@@ -217,19 +221,31 @@ pub(super) fn escape_pointer_token(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
-/// The names that are similar to the word, the most similar first.
-fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
-    let word = word.to_ascii_lowercase();
+/// The kinds of the names that are similar to the word, the most similar first. A name that is the word excludes others.
+fn nearest<'n>(word: &str, names: impl Iterator<Item = (String, &'n str)>) -> Vec<&'n str> {
+    let word = word.trim().to_lowercase().replace([' ', '_'], "-");
     if word.is_empty() || word.len() > NAME_CHARS_MAX {
         return Vec::new();
     }
     let contains = |name: &str| word.len() > 2 && (name.contains(&word) || (name.len() > 2 && word.contains(name)));
-    let mut near: Vec<_> = names
-        .map(|name| (distance(&word, name), name))
-        .filter(|(distance, name)| *distance <= word.len() / 3 || contains(name))
-        .collect();
+    // Other words must fit better than the name of a kind: a title has words such as "management".
+    let mut near: Vec<_> =
+        names
+            .map(|(name, kind)| (distance(&word, &name), kind, name))
+            .filter(|(distance, kind, name)| {
+                if name == kind { *distance <= word.len() / 3 || contains(name) } else { *distance <= word.len() / 5 }
+            })
+            .map(|(distance, kind, _)| (distance, kind))
+            .collect();
     near.sort_unstable();
-    near.into_iter().map(|(_, name)| name).take(SUGGESTIONS_MAX).collect()
+    let is_exact = near.first().is_some_and(|(distance, _)| *distance == 0);
+    let mut kinds: Vec<&str> = Vec::new();
+    for (distance, kind) in near {
+        if (distance == 0 || !is_exact) && !kinds.contains(&kind) && kinds.len() < SUGGESTIONS_MAX {
+            kinds.push(kind);
+        }
+    }
+    kinds
 }
 
 /// The Levenshtein distance of two words, computed in one row of the table.
@@ -264,8 +280,34 @@ mod tests {
             ("xyz", &[]),
             ("", &[]),
         ] {
-            assert_eq!(nearest(word, names.into_iter()), near, "{word}");
+            let names = names.into_iter().map(|name| (name.to_owned(), name));
+            assert_eq!(nearest(word, names), near, "{word}");
         }
+    }
+
+    #[test]
+    fn the_names_that_people_type_suggest_their_kind() {
+        for (word, kind) in [
+            ("whatsapp", "meta"),
+            ("WhatsApp", "meta"),
+            ("facebook", "meta"),
+            ("Instagram", "meta"),
+            ("messenger", "meta"),
+            ("Google Drive", "google-push"),
+            ("teams", "microsoft-graph"),
+            ("twitter", "x-twitter"),
+            ("sns", "aws-sns"),
+            ("forjejo", "gitea"),
+            ("Dropbox Sign", "dropbox-sign"),
+            ("paypal-webhook", "paypal"),
+            ("pubsub", "google-pubsub"),
+            ("shpify", "shopify"),
+        ] {
+            let near = nearest(word, provider::search_words());
+            assert!(near.contains(&kind), "{word}: {near:?}");
+        }
+        let near = nearest("facebook", provider::search_words());
+        assert_eq!(near, ["meta"], "a word that is right excludes those that are only similar");
     }
 
     #[test]

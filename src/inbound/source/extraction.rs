@@ -145,16 +145,17 @@ impl ExtractionPlan {
         self.partner.is_some()
     }
 
-    /// Extracts the values of a request in one pass over its body. A form and a listed media type are not read as JSON.
+    /// Extracts the values of a request in one pass over `json`: its body, or the JSON in a field of a form. `None` for a
+    /// form and a listed media type, which are not read as JSON.
     ///
     /// # Errors
     /// If a header occurs twice with different values.
     pub(super) fn read<'a>(
         &self,
         request: &RequestParts<'a>,
-        is_form: bool,
+        json: Option<&'a [u8]>,
     ) -> Result<ExtractedValues<'a>, AmbiguousHeader> {
-        let found = if is_form { None } else { self.pointers.read(request.body) };
+        let found = json.and_then(|json| self.pointers.read(json));
         let read = |slot: &ValueSlot| slot.read(found.as_ref(), request);
         let mut values =
             ExtractedValues { json: found.as_ref().map(PointerValues::text), ..ExtractedValues::default() };
@@ -262,7 +263,7 @@ impl ExtractionPlan {
 #[cfg(test)]
 pub(crate) fn id_and_topic(recipe: &Recipe, request: &RequestParts<'_>) -> (Option<String>, Option<String>) {
     let extraction = ExtractionPlan::compile(recipe, None, false);
-    let values = extraction.read(request, false).unwrap();
+    let values = extraction.read(request, Some(request.body)).unwrap();
     [values.id, values.topic].map(|text| text.map(Cow::into_owned)).into()
 }
 

@@ -7,8 +7,20 @@ use data_encoding::HEXLOWER;
 use ring::digest;
 use url::form_urlencoded;
 
+use super::{ContentKind, Source};
 use crate::limits::FORM_FIELDS_MAX;
-use crate::signature::MultipartField;
+use crate::signature::{MultipartField, RequestParts};
+
+impl Source {
+    /// The JSON in the field of a form that is read as the body (`payload=` of GitHub and Slack). `None` if the kind has no
+    /// such field, or the field has no JSON object or array.
+    pub fn json_in_form<'a>(&self, request: &RequestParts<'a>, content: ContentKind) -> Option<Cow<'a, str>> {
+        let is_form = matches!(content, ContentKind::Form | ContentKind::Multipart);
+        let location = self.recipe.form_json.as_ref().filter(|_| is_form)?;
+        let text = location.read(request).ok().flatten()?;
+        text.trim_start().starts_with(['{', '[']).then_some(text)
+    }
+}
 
 /// Converts an urlencoded form to a JSON object, with the fields in the order of their first occurrence. A field that occurs
 /// more than once becomes an array of its values. Invalid percent encodings are kept, and invalid UTF-8 becomes U+FFFD (WHATWG

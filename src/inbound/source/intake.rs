@@ -190,8 +190,8 @@ impl Source {
         may.then_some(answer)
     }
 
-    /// Reads the event of a verified request, without checking the rules of the source. `key` is the `Idempotency-Key` header; it is used for a partner whose body has
-    /// no id.
+    /// Reads the event of a verified request, without checking the rules of the source. `json_in_form` is what
+    /// [`Self::json_in_form`] found. `key` is the `Idempotency-Key` header; it is used for a partner whose body has no id.
     ///
     /// # Errors
     /// An [`IntakeError`] if the request is not a valid event.
@@ -199,17 +199,25 @@ impl Source {
         &self,
         request: &RequestParts<'a>,
         content: ContentKind,
+        json_in_form: Option<&'a str>,
         key: Option<&'a str>,
     ) -> Result<InboundEvent<'a>, IntakeError> {
         let is_form = matches!(content, ContentKind::Form | ContentKind::Multipart | ContentKind::Listed);
-        let values = self.extraction.read(request, is_form)?;
+        let json = json_in_form.map(str::as_bytes).or_else(|| (!is_form).then_some(request.body));
+        let values = self.extraction.read(request, json)?;
         let mut data = match values.json {
             None => self.built_data(request, content)?,
             Some(text) if exceeds_depth(text, JSON_DEPTH_MAX) => return Err(IntakeError::TooDeep),
+            Some(text) if json_in_form.is_some() => EventData::Part(text),
             Some(text) => EventData::Body(text),
         };
         let is_rebuilt = content == ContentKind::Multipart || (request.body.is_empty() && request.method != "POST");
-        let in_place_of_body = is_rebuilt.then(|| Bytes::copy_from_slice(data.text().as_bytes()));
+        let in_place_of_body = match &data {
+            _ if !is_rebuilt => None,
+            EventData::Part(_) => Some(self.built_data(request, content)?),
+            built => Some(EventData::Part(built.text())),
+        };
+        let in_place_of_body = in_place_of_body.map(|json| Bytes::copy_from_slice(json.text().as_bytes()));
         if self.is_partner() && values.json.is_none() {
             return Err(syntax_error(request.body));
         }
@@ -402,7 +410,7 @@ mod tests {
             let source = build(toml).unwrap();
             let request =
                 RequestParts { method: "POST", url: "", query: None, path: "", headers: &headers, body: br#"{"a":1}"# };
-            source.intake(&request, ContentKind::Json, None).unwrap().dedup_by().is_some()
+            source.intake(&request, ContentKind::Json, None, None).unwrap().dedup_by().is_some()
         };
         let dropbox = "name = \"files\"\nkind = \"dropbox\"\nsecrets = [\"a-long-secret\"]\n";
         assert!(!intake(dropbox));
@@ -414,7 +422,7 @@ mod tests {
 
     fn intake<'a>(source: &Source, headers: &'a HeaderMap, body: &'a [u8]) -> InboundEvent<'a> {
         let request = RequestParts { method: "POST", url: "https://a.example/", query: None, path: "", headers, body };
-        source.intake(&request, ContentKind::Json, None).unwrap()
+        source.intake(&request, ContentKind::Json, None, None).unwrap()
     }
 
     fn headers(all: &[(&'static str, &'static str)]) -> HeaderMap {

@@ -106,7 +106,30 @@ impl SettingsCheck<'_> {
                 "secret {index} has fewer than {SOURCE_SECRET_CHARS_RECOMMENDED} characters: it can be guessed"
             ));
         }
-        recipe.scheme.key(secret).map_err(|error| self.add_violation(pointer, error.detail)).ok()
+        let hint = format_hint(text, recipe);
+        let key = recipe.scheme.key(secret);
+        if let (Ok(_), Some(hint)) = (&key, hint) {
+            self.warn(format!("secret {index} {hint}"));
+        }
+        let hint = hint.map_or(String::new(), |hint| format!("; the text {hint}"));
+        key.map_err(|error| self.add_violation(pointer, format!("{}{hint}", error.detail))).ok()
+    }
+}
+
+/// What is odd about the text of a secret that was copied with its surroundings, or belongs to another kind.
+fn format_hint(text: &str, recipe: &Recipe) -> Option<&'static str> {
+    let text = text.trim();
+    let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if is_quoted('"') || is_quoted('\'') {
+        Some("stands in quotes, which are hardly a part of it")
+    } else if recipe.scheme.reads_key_prefix() {
+        None
+    } else if text.starts_with("v1,whsec_") {
+        Some("begins with v1,whsec_, as Supabase shows it; kinds supabase-auth and standard-webhooks read that form")
+    } else if text.starts_with("whpk_") || text.starts_with("v1a,whpk_") {
+        Some("begins with whpk_, which is a public key of kind standard-webhooks-asymmetric")
+    } else {
+        None
     }
 }
 

@@ -189,6 +189,27 @@ fn a_scheme_that_signs_the_url_needs_a_public_url() {
 }
 
 #[test]
+fn what_cannot_work_as_written_is_explained() {
+    let warnings = |kind: &str, more: &str| build(&of_kind(kind, more)).unwrap().warnings.join("; ");
+    let base64 = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3";
+    for prefix in ["", "whsec_", "v1,whsec_", "v1,"] {
+        assert_eq!(warnings("standard-webhooks", &format!("secrets = [\"{prefix}{base64}\"]")), "", "{prefix}");
+    }
+    assert!(warnings("github", &format!("secrets = [\"v1,whsec_{base64}\"]")).contains("standard-webhooks"));
+    assert_eq!(warnings("stripe", &format!("secrets = [\"whsec_{base64}\"]")), "", "Stripe's key has the prefix");
+    assert!(warnings("github", "secrets = [\"'0123456789abcdef'\"]").contains("quotes"));
+    let airtable = of_kind("airtable", &format!("secrets = [\"v1,whsec_{base64}\"]"));
+    assert!(detail(&airtable).contains("supabase-auth"), "{}", detail(&airtable));
+
+    assert!(warnings("none", "").contains("dedup = \"never\""));
+    for more in ["dedup = \"never\"", "dedup = \"body\"", "id = \"form:id\""] {
+        assert!(!warnings("none", more).contains("duplicate"), "{more}");
+    }
+    let by_id = detail(&of_kind("none", "dedup = \"id\""));
+    assert!(by_id.contains("json:/id") && by_id.contains("never"), "{by_id}");
+}
+
+#[test]
 fn a_kind_that_sends_its_secret_needs_none_at_first() {
     for kind in ["notion", "asana"] {
         assert!(build(&of_kind(kind, "")).unwrap().secrets.is_empty(), "{kind}");

@@ -244,7 +244,7 @@ fn errors_name_their_key() {
         (r#"sign = "rot13""#.into(), "mine.sign", "\"standard-webhooks\""),
         (r#"sign = { scheme = "none" }"#.into(), "mine.sign.scheme", "deliveries are signed by"),
         (
-            r#"sign = { scheme = "code:twilio", sig = "header:X-S" }"#.into(),
+            r#"sign = { scheme = "code:twilio", sig = "header:X-Twilio-Signature" }"#.into(),
             "mine.sign.scheme",
             "deliveries are signed by",
         ),

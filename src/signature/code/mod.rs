@@ -82,6 +82,27 @@ impl CodeScheme {
         }
     }
 
+    /// The location of the signature.
+    pub(super) fn signature_location(self) -> &'static str {
+        match self {
+            Self::Twilio => "header:X-Twilio-Signature",
+            Self::Mandrill => "header:X-Mandrill-Signature",
+            Self::Contentful => "header:X-Contentful-Signature",
+            Self::Braintree => "form:bt_signature",
+            Self::Paypal => "header:PAYPAL-TRANSMISSION-SIG",
+            Self::Sns => "json:/Signature",
+        }
+    }
+
+    /// The location of the time whose tolerance the settings can choose.
+    pub(super) fn time_location(self) -> Option<&'static str> {
+        match self {
+            Self::Contentful => Some("header:X-Contentful-Timestamp"),
+            Self::Paypal => Some("header:PAYPAL-TRANSMISSION-TIME"),
+            Self::Twilio | Self::Mandrill | Self::Braintree | Self::Sns => None,
+        }
+    }
+
     /// Whether a source needs a key. The topic of SNS can also be checked later.
     pub(super) fn needs_secret(self) -> bool {
         self != Self::Sns
