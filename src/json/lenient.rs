@@ -55,7 +55,7 @@ fn read_again<T: DeserializeOwned>(text: &str) -> Option<T> {
 
 /// A name that serde_json returned as bytes. They are UTF-8, except that half of a surrogate pair has three bytes of its
 /// own (WTF-8), which become U+FFFD.
-pub fn name(bytes: &[u8]) -> Cow<'_, str> {
+pub(super) fn name(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(name) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(name);
     }

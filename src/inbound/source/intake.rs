@@ -471,7 +471,7 @@ mod tests {
         let headers = HeaderMap::new();
         let body = b"list=%5B%7B%22id%22%3A1%7D%2C%7B%22id%22%3A2%7D%5D";
         let request = RequestParts { method: "POST", url: "", query: None, path: "", headers: &headers, body };
-        let event = form.intake(&request, ContentKind::Form, None).unwrap();
+        let event = form.intake(&request, ContentKind::Form, None, None).unwrap();
         assert_eq!(event.dedup_by(), Some(DedupBy::Id("1,2")));
     }
 
