@@ -8,6 +8,8 @@
 //! Paths are matched as received, without decoding and without resolving dots, so that no alternative spelling bypasses a
 //! check. Only management paths decode `%3A` and `%40`, because ids of resources may contain these characters.
 
+mod source_path;
+
 use hyper::Method;
 use smallvec::SmallVec;
 
@@ -220,23 +222,6 @@ impl Router {
             }
             target => Some(Ok(target)),
         }
-    }
-
-    /// The source or the partner that a path names, also if no request with this path or another method is accepted. `None`
-    /// on the admin listener, which serves no sources.
-    pub fn source_target<'p>(&self, path: &'p str, listener: ListenerKind) -> Option<RouteTarget<'p>> {
-        if listener == ListenerKind::Admin { None } else { self.named_source(path) }
-    }
-
-    fn named_source<'p>(&self, path: &'p str) -> Option<RouteTarget<'p>> {
-        if let Some(rest) = path.strip_prefix(self.partners) {
-            let token = rest.split('/').next().unwrap_or(rest);
-            return (!token.is_empty()).then_some(RouteTarget::Partner(token));
-        }
-        let rest = path.strip_prefix(self.sources)?;
-        let (name, path) = rest.split_once('/').map_or((rest, None), |(name, path)| (name, Some(path)));
-        let is_other = name.is_empty() || self.reserved_names.contains(&name);
-        (!is_other).then_some(RouteTarget::Source { name, path })
     }
 
     /// Finds the route of a management request.

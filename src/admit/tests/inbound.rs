@@ -620,7 +620,7 @@ fn a_request_that_is_refused_before_its_source_handles_it_is_recorded() {
     assert_eq!((served.counted("shopify", "invalid"), served.counted("acme", "invalid")), (8, 6));
     assert_eq!((served.counted("quiet", "bad_signature"), served.counted("off", "invalid")), (1, 1));
     assert!(served.fake.stored().is_empty());
-    // Requests of nobody are in no list.
+    // Requests of unknown sources are in no list.
     served.send("GET", &format!("/webhook/v1/{TOKEN}nobody"), "", b"");
     served.send("PUT", "/api/v1/webhooks/nobody", "", b"");
     assert_eq!((0..20).map(|n| served.rejections(n).len()).sum::<usize>(), 18);
@@ -974,9 +974,6 @@ fn the_json_in_a_field_of_a_form_is_read_as_the_body() {
     let (head, stored) = served.fake.stored().remove(6);
     let raw: Value = serde_json::from_slice(&crate::model::raw_of(&head, &stored)).unwrap();
     assert_eq!(raw, json!({ "json": event.to_string() }), "the fields of the form, as for other multipart forms");
-    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
-    let body = form_of("payload", &deep);
-    assert_eq!(github("code", "2", &body, &body), 400, "as deep as a body may be");
 }
 
 #[test]
@@ -1037,4 +1034,19 @@ fn types_are_found_where_the_provider_writes_them_and_a_heartbeat_is_no_event() 
     assert_eq!(served.hook("/api/v1/webhooks/tasks", "X-Hook-Signature: 00\r\n", r#"{"events":[]}"#).0, 401);
     assert_eq!(asana(r#"{"events":[{"action":"changed"}]}"#), 200);
     assert_eq!(last_type(), "tasks.changed");
+}
+
+#[test]
+fn the_json_in_a_field_of_a_form_has_the_depth_limit_of_a_body() {
+    let key = "a-secret-of-some-length";
+    let sources = vec![source(1, &format!("name = \"code\"\nkind = \"github\"\nsecrets = [\"{key}\"]"))];
+    let served = Served::with(Fake { sources, ..Fake::default() });
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let body = url::form_urlencoded::Serializer::new(String::new()).append_pair("payload", &deep).finish();
+    let tag = HEXLOWER.encode(&mac(hmac::HMAC_SHA256, key, &[body.as_bytes()]));
+    let headers = format!(
+        "Content-Type: application/x-www-form-urlencoded\r\nX-GitHub-Event: push\r\nX-GitHub-Delivery: 2\r\n\
+         X-Hub-Signature-256: sha256={tag}\r\n"
+    );
+    assert_eq!(status(&served.send("POST", "/api/v1/webhooks/code", &headers, body.as_bytes())), 400);
 }
