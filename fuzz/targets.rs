@@ -442,6 +442,10 @@ pub fn documents(data: &[u8]) {
             assert_eq!(document.find(&path).map(value_of).as_ref(), whole.pointer(written), "{written} in {text}");
         }
     }
+    // A longer pointer would make a document that is nested too deeply to be read.
+    if written.matches('/').count() > 100 {
+        return;
+    }
     let Some(edited) = json::set(body, &pointer, "[7]") else { return };
     let edited = value_of(&edited);
     assert_eq!(edited.pointer(written), Some(&serde_json::json!([7])), "{written} in {text}");
