@@ -66,8 +66,8 @@ impl RedbFile {
         Ok(store)
     }
 
-    /// Creates the file if it does not exist. It first gets a temporary name, because a crash between redb's first
-    /// writes leaves a file that cannot be opened.
+    /// Creates the file if it does not exist, and makes its name durable. The file first gets a temporary name, because
+    /// a crash between redb's first writes leaves a file that cannot be opened.
     pub(crate) fn create(disk: &Arc<dyn Disk>, path: &Path, kind: FileKind) -> Result<(), Error> {
         Self::create_as(disk, path, &path.with_extension("new"), kind, |_| Ok(()))
     }
@@ -81,7 +81,8 @@ impl RedbFile {
         fill: impl FnOnce(&WriteTransaction) -> Result<(), Error>,
     ) -> Result<(), Error> {
         if disk.size(path).is_ok() {
-            return Ok(());
+            // An earlier try may have failed, or been killed, between the renaming and the sync of the folder.
+            return Ok(path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))?);
         }
         if disk.size(new).is_ok() {
             disk.remove(new)?;

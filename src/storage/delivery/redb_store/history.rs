@@ -95,6 +95,8 @@ impl HistoryWriter {
             list.push(Arc::new(HistoryFile { no, path, store, span: Mutex::new(span) }));
         }
         list.sort_by_key(|file| file.no);
+        // The last process may have been killed between the renaming of a file and the sync of the folder.
+        disk.sync_dir(dir)?;
         if let (false, Some(last)) = (clean, list.last()) {
             // Its last rows may be newer than its range in state.redb.
             *last.span() = HistorySpan { first: EventId::MIN, last: EventId::MAX, until: high_water };
@@ -166,6 +168,8 @@ impl HistoryWriter {
             self.files.list.write().unwrap_or_else(PoisonError::into_inner).retain(|file| file.no != oldest.no);
             let gone = oldest.path.with_extension("gone");
             self.disk.rename(&oldest.path, &gone)?;
+            // Otherwise a power cut could give a truncated file its old name back.
+            self.disk.sync_dir(&self.dir)?;
             let len = self.disk.size(&gone)?.len;
             self.truncating.push_back((gone, len));
             self.retired.push(oldest.no);
@@ -370,17 +374,23 @@ mod tests {
     use super::*;
     use crate::limits::HISTORY_BUCKETS;
     use crate::model::WebhookNo;
+    use crate::runtime::Random;
     use crate::storage::delivery::testing::{MemoryDisk, attempt, failed};
     use crate::storage::format::STATE_FILE;
+    use crate::storage::sim::{DiskFault, Loss, SimDisk};
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> HistoryWriter {
-        let state = RedbFile::open(disk.clone(), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
+        open_history(Arc::<MemoryDisk>::clone(disk), file_bytes)
+    }
+
+    fn open_history(disk: Arc<dyn Disk>, file_bytes: u64) -> HistoryWriter {
+        let state = RedbFile::open(Arc::clone(&disk), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
         let txn = state.write(false).unwrap();
         txn.open_table(HISTORY).unwrap();
         txn.commit().unwrap();
         let zero = Timestamp::default();
         let open = |txn: &ReadTransaction| {
-            HistoryWriter::open(disk.clone(), Path::new("/d/history"), file_bytes, false, txn, false, zero)
+            HistoryWriter::open(Arc::clone(&disk), Path::new("/d/history"), file_bytes, false, txn, false, zero)
         };
         state.read(open).unwrap()
     }
@@ -440,6 +450,41 @@ mod tests {
         assert!(!history.is_retiring());
         assert_eq!(history.files().newest(&query(&[WebhookNo(1)]), 9).unwrap().last.len(), 1);
         assert_eq!(disk.list(Path::new("/d/history")).unwrap().len(), 1);
+    }
+
+    /// Writes an attempt with a fault at the k-th operation, and again until the write succeeds. `kill` ends the
+    /// process at the fault and starts the next one. Returns the disk after a power cut.
+    fn after_a_fault(k: u64, kill: bool, seed: u64) -> SimDisk {
+        let mut disk = SimDisk::default();
+        let mut history = sim_history(&disk);
+        disk.fail_at(k, DiskFault::Io);
+        let mut attempts = Attempts::default();
+        attempts.push(WebhookNo(1), event(1), &attempt(1));
+        while history.write(&mut attempts, Timestamp::default()).is_err() {
+            if kill {
+                disk = disk.after_kill();
+                history = sim_history(&disk);
+            } else {
+                history.reopen().unwrap();
+            }
+        }
+        disk.crash_at(disk.operations(), Loss::All, &mut Random::seeded(seed))
+    }
+
+    fn sim_history(disk: &SimDisk) -> HistoryWriter {
+        open_history(Arc::new(disk.clone()), 1 << 20)
+    }
+
+    #[test]
+    fn a_written_attempt_survives_a_power_cut_whatever_failed_before() {
+        let id = DeliveryId { event: event(1), webhook: WebhookNo(1) };
+        for (k, kill, seed) in
+            (1..=60).flat_map(|k| [(k, false), (k, true)]).flat_map(|(k, kill)| (0..4).map(move |seed| (k, kill, seed)))
+        {
+            let disk = after_a_fault(k, kill, seed);
+            let found = sim_history(&disk).files().attempts(id).unwrap();
+            assert_eq!(found, [attempt(1)], "fault {k}, kill {kill}, seed {seed}");
+        }
     }
 
     #[test]
