@@ -51,6 +51,7 @@ pub(super) static ROUTES: &[Route<HandlerFn>] = routes! {
     Delete "/api/v1/sources/{source_id}"              Member Admin deleteSource => (api, request, at) { api.delete_source(request, at.source()?).await };
     Post   "/api/v1/sources/{source_id}/restore"      Member Admin restoreSource => (api, request, at) { api.restore_source(request, at.source()?).await };
     Post   "/api/v1/sources/{source_id}/rotate-secret" Member Admin rotateSourceSecret => (api, request, at) { api.rotate_secret(request, at.source()?).await };
+    Post   "/api/v1/sources/{source_id}/forget-secret" Member Admin forgetSourceSecret => (api, request, at) { api.forget_secret(request, at.source()?).await };
     Post   "/api/v1/sources/{source_id}/rotate-token" Member Admin rotateSourceToken => (api, request, at) { api.rotate_token(request, at.source()?).await };
     Get    "/api/v1/sources/{source_id}/guide"        Viewer Admin readGuide => (api, request, at) { api.guide(request, at.source()?) };
     Get    "/api/v1/sources/{source_id}/rejections"   Viewer Admin listRejections => (api, request, at) { api.list_rejections(request, at.source()?) };

@@ -121,6 +121,24 @@ impl Api {
         self.complete(claim, work).await
     }
 
+    /// Removes the secret that a handshake brought. The next handshake brings another one.
+    pub(super) async fn forget_secret(
+        &self,
+        request: &ManagementRequest,
+        of: SourceRef<'_>,
+    ) -> Result<Response, Problem> {
+        let query = Query::of(&request.parts.uri);
+        let (who, key) = (&request.principal, key(&query, of));
+        self.service.source_with_secret(who, key)?;
+        let claim = match self.claim(request, ResponseStore::Registry).await? {
+            ClaimResult::First(claim) => claim,
+            ClaimResult::Replay(response) => return Ok(response),
+        };
+        let expected = expected_version(&request.parts.headers);
+        let record = ResponseRecorder::new(claim.key(), |source: &Arc<Source>| encode(view_response(source)));
+        view_response(&*self.service.forget_source_secret(who, key, expected.as_ref(), record).await?)
+    }
+
     /// Replaces the token of a partner. Body: `{"token"?}`. The old token expires immediately.
     pub(super) async fn rotate_token(
         &self,

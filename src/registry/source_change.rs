@@ -13,6 +13,7 @@ use super::source_setup::SourceSetup;
 use super::versions::version_of_file;
 use super::writer::Writer;
 use super::writer_state::{ChangeBatch, WriterState};
+use crate::inbound::provider::Handshake;
 use crate::inbound::source::{Identity, ManagedBy, PartnerToken, SecretSetting, Source, SourceSettings, TokenHash};
 use crate::model::kind::PARTNER;
 use crate::model::{FieldError, Secret, SourceId};
@@ -39,6 +40,11 @@ pub enum SourceError {
     /// A handshake brought a secret to a source that has one.
     #[error("the source has a secret already")]
     HasSecret,
+    /// The kind of the source does not get its secret from a handshake.
+    #[error(
+        "only a source whose secret comes with a handshake can forget it; the operation rotate-secret replaces others"
+    )]
+    NoHandshakeSecret,
     /// A source of this kind has no token.
     #[error("only a source of kind partner has a token")]
     NoToken,
@@ -60,6 +66,7 @@ pub(super) enum SourceChange {
     Delete { id: SourceId, version: Option<u64> },
     Restore { id: SourceId },
     Learn { id: SourceId, secret: Secret },
+    Forget { id: SourceId, version: Option<u64> },
 }
 
 impl Writer {
@@ -119,6 +126,15 @@ impl Writer {
         self.request_source(SourceChange::Learn { id, secret }).await
     }
 
+    /// Removes the secret that a handshake brought, so that the next handshake can bring another one. A source without
+    /// a secret stays as it is.
+    ///
+    /// # Errors
+    /// If the kind of the source does not get its secret from a handshake, or the configuration file has the secret.
+    pub async fn forget_secret(&self, id: SourceId, version: Option<u64>) -> SourceResult {
+        self.request_source(SourceChange::Forget { id, version }).await
+    }
+
     /// Replaces the sources of the configuration and the defaults for all sources, at a reload.
     pub async fn set_sources(&self, sources: SourceSetup) -> Result<(), ChangeError> {
         self.request_webhook(RegistryChange::Sources(Box::new(sources))).await.map(drop)
@@ -157,6 +173,7 @@ impl WriterState {
             SourceChange::Delete { id, .. } => ("source.deleted", Some(*id)),
             SourceChange::Restore { id } => ("source.restored", Some(*id)),
             SourceChange::Learn { id, .. } => ("source.secret_learned", Some(*id)),
+            SourceChange::Forget { id, .. } => ("source.secret_forgotten", Some(*id)),
         };
         let old = id.and_then(|id| next.source_including_deleted(id)).cloned();
         let source = self.apply_to_source(change, next, batch)?;
@@ -198,6 +215,7 @@ impl WriterState {
                 self.keep(&old, identity, next, batch)
             }
             SourceChange::Learn { id, secret } => self.learn(id, secret, next, batch),
+            SourceChange::Forget { id, version } => self.forget(id, version, next, batch),
         }
     }
 
@@ -277,6 +295,34 @@ impl WriterState {
             return Ok(source);
         }
         Ok(batch.put_source(next, source))
+    }
+
+    fn forget(
+        &mut self,
+        id: SourceId,
+        version: Option<u64>,
+        next: &mut Registry,
+        batch: &mut ChangeBatch,
+    ) -> SourceResult {
+        let old = Arc::clone(next.source_by_id(id).ok_or(SourceError::NotFound)?);
+        if version.is_some_and(|version| version != old.version) {
+            return Err(SourceError::Changed);
+        }
+        if !old.recipe.handshake.is_some_and(Handshake::provides_secret) {
+            return Err(SourceError::NoHandshakeSecret);
+        }
+        if old.settings.secrets.is_empty() {
+            return Ok(old);
+        }
+        if old.managed_by == ManagedBy::File {
+            next.sources.forget(id).ok_or(SourceError::ManagedByFile)?;
+            batch.rows.push(RegistryRow::ForgottenSecret(id));
+            next.set_sources(&self.sources, self.now);
+            return next.source_by_id(id).cloned().ok_or(SourceError::NotFound);
+        }
+        let settings = SourceSettings { secrets: Vec::new(), ..old.settings.clone() };
+        let identity = self.next_identity(&old);
+        self.put(settings, identity, next, batch)
     }
 
     /// The identity of a source after its next change.

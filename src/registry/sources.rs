@@ -139,6 +139,11 @@ impl Sources {
         *place = secret;
     }
 
+    /// Removes the secret that a handshake brought to a source of the file. Returns `None` if there is none.
+    pub(super) fn forget(&mut self, id: SourceId) -> Option<()> {
+        self.learned.remove(&id).map(drop)
+    }
+
     pub(super) fn learned(&self, id: SourceId) -> Option<&Secret> {
         self.learned.get(&id)
     }

@@ -158,7 +158,9 @@ impl From<SourceError> for Error {
             SourceError::NameTaken => return Self::new(ErrorKind::Conflict, error.to_string()).at_field("/name"),
             SourceError::TokenTaken => return Self::new(ErrorKind::Conflict, error.to_string()).at_field("/token"),
             SourceError::ManagedByFile => ErrorKind::ManagedByFile,
-            SourceError::Changed | SourceError::HasSecret | SourceError::NoToken => ErrorKind::Conflict,
+            SourceError::Changed | SourceError::HasSecret | SourceError::NoHandshakeSecret | SourceError::NoToken => {
+                ErrorKind::Conflict
+            }
         };
         Self::new(kind, error.to_string())
     }

@@ -268,6 +268,26 @@ fn a_public_key_that_fits_every_signature_is_refused() {
 }
 
 #[test]
+fn several_lists_of_any_separator_are_tried_one_by_one() {
+    let document = |split: &str| {
+        with(hmac(), json!({"split": split, "prefix": "v1=", "signed": "{time}.{body}", "time": "sig:t="}))
+    };
+    for split in [",", ";"] {
+        let scheme = scheme(document(split));
+        let mut request = signed(&scheme, "{}");
+        let good = header(&request, "x-sig").rsplit_once("v1=").unwrap().1.to_owned();
+        let other = "0".repeat(64);
+        for value in [
+            format!("t=1{split}v1={other} t={NOW_S}{split}v1={good}"),
+            format!("t={NOW_S}{split} v1={good}  t=1{split} v1={other}"),
+        ] {
+            set(&mut request, "x-sig", &value);
+            assert_eq!(check(&scheme, &request), Ok(()), "{value}");
+        }
+    }
+}
+
+#[test]
 fn a_signature_is_looked_for_in_every_element_with_every_key() {
     let scheme = scheme(stripe());
     let mut request = signed(&scheme, "{}");

@@ -96,14 +96,13 @@ impl Scheme {
         signature_values: &'g SignatureValues<'_>,
     ) -> Result<SmallVec<[SignatureValues<'g>; 1]>, VerifyError> {
         let mut groups = SmallVec::new();
-        if self.split != Some(',') {
-            return Ok(groups);
-        }
+        let Some(separator) = self.split.filter(|separator| *separator != ' ') else { return Ok(groups) };
         for (location, value) in signature_values {
             let mut start = 0;
             for (space, _) in value.match_indices(' ') {
                 let (before, after) = (value[..space].trim_end(), value[space..].trim_start());
-                let is_between_lists = !before.ends_with(',') && !after.starts_with(',') && !after.is_empty();
+                let is_between_lists =
+                    !before.ends_with(separator) && !after.starts_with(separator) && !after.is_empty();
                 if is_between_lists && !value[start..space].trim().is_empty() {
                     groups.push(smallvec![(*location, Cow::Borrowed(value[start..space].trim()))]);
                     start = space;

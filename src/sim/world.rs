@@ -401,6 +401,7 @@ impl World {
             let fault = crate::storage::sim::DiskFault::Io;
             self.disk.fail_at(self.random.between(1..=60), fault);
         }
+        let mut errors = Vec::new();
         for _ in 0..10 {
             let since = self.disturbed.saturating_duration_since(self.began);
             let wall = Timestamp::from_millis(START.as_millis() + since.as_millis() as i64 + self.skew);
@@ -412,13 +413,13 @@ impl World {
                 }
                 Err(error) => {
                     self.counts.failed_starts += 1;
-                    assert!(self.counts.failed_starts < 1_000, "the process cannot start: {error}");
+                    errors.push(error);
                     let loss = Loss::of(self.random.between(0..=7));
                     self.disk = self.disk.crash_at(self.disk.operations(), loss, &mut self.random);
                 }
             }
         }
-        panic!("the process does not start");
+        panic!("the process does not start: {errors:#?}");
     }
 
     /// Compares the ledger with what the start found, and adds events whose acknowledgement was lost.

@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 
@@ -16,6 +17,12 @@ use redb::{BackendError, StorageBackend};
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Opens a file for redb, and creates it if it does not exist. Its name is durable only after [`Disk::sync_dir`].
     fn open(&self, path: &Path) -> io::Result<Backend>;
+    /// Writes the unsynced changes of a file, if it exists, and drops what the kernel caches of the file. Reads then
+    /// return what the disk has. Without this, the cache shows changes that a failed fsync has lost. A disk without a
+    /// cache does nothing.
+    fn drop_cache(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Creates a folder and its parents.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Returns the paths of the files in a folder, sorted by name.
@@ -115,6 +122,15 @@ impl Disk for RealDisk {
         use std::os::unix::fs::OpenOptionsExt;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         FileBackend::new(file).map(Backend::new).map_err(io::Error::other)
+    }
+
+    fn drop_cache(&self, path: &Path) -> io::Result<()> {
+        let file = match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        file.sync_data()?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(io::Error::from)
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub(crate) struct RedbFile {
     kind: FileKind,
     cache_bytes: AtomicUsize,
     slot: RwLock<FileState>,
+    /// Whether this process has dropped what the kernel had cached of the file before.
+    is_cache_dropped: AtomicBool,
     /// The number of handles so far. A reader waits here for the next one.
     handles: Mutex<u64>,
     renewed: Condvar,
@@ -102,7 +104,9 @@ impl RedbFile {
         fill: impl FnOnce(&WriteTransaction) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let store = Self::open(disk, new, cache_bytes, kind)?;
-        let txn = store.write(false)?;
+        // Two phases, because the file may stay open. After a one-phase commit, the repair of a crash takes a later
+        // transaction as committed whose fsync failed, if the kernel's cache still shows all its pages.
+        let txn = store.write(true)?;
         format::stamp(&txn, kind)?;
         fill(&txn)?;
         txn.commit()?;
@@ -127,6 +131,7 @@ impl RedbFile {
             kind,
             cache_bytes: AtomicUsize::new(cache_bytes),
             slot: RwLock::new(FileState::Closed),
+            is_cache_dropped: AtomicBool::new(false),
             handles: Mutex::new(0),
             renewed: Condvar::new(),
         }
@@ -303,6 +308,11 @@ impl RedbFile {
 
     /// Opens the file for writing, and repairs it if it was open during a crash.
     fn open_file(&self) -> Result<Database, Error> {
+        // An fsync of the last process may have failed. The kernel then shows changes that the disk does not have, and a
+        // repair would build on them.
+        if !self.is_cache_dropped.swap(true, Ordering::Relaxed) {
+            self.disk.drop_cache(&self.path)?;
+        }
         let database = self.builder().create_with_backend(self.disk.open(&self.path)?)?;
         format::check(&database.begin_read()?, &self.path, self.kind)?;
         Ok(database)
@@ -372,4 +382,83 @@ pub(crate) fn is_full(error: &Error) -> bool {
 /// Returns whether an I/O error says that the disk is full or the quota is used up.
 pub(crate) fn is_full_io(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{ReadableTable, TableDefinition};
+
+    use super::*;
+    use crate::runtime::Random;
+    use crate::storage::format::STATE_FILE;
+    use crate::storage::sim::{DiskFault, Loss, SimDisk};
+
+    const TABLE: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("t");
+
+    fn open(disk: &SimDisk) -> RedbFile {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        RedbFile::create(&disk, Path::new("/d/f.redb"), STATE_FILE).unwrap();
+        RedbFile::open(disk, Path::new("/d/f.redb"), 1 << 20, STATE_FILE).unwrap()
+    }
+
+    /// Rows of a batch. They take several pages.
+    const ROWS: u64 = 20;
+
+    /// Inserts a batch of rows in one transaction.
+    fn insert(file: &RedbFile, batch: u64, two_phase: bool) -> Result<(), Error> {
+        let txn = file.write(two_phase)?;
+        {
+            let mut table = txn.open_table(TABLE)?;
+            for row in 0..ROWS {
+                table.insert(batch * ROWS + row, &[7; 1_500][..])?;
+            }
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// The committed batches.
+    fn batches(file: &RedbFile) -> Vec<u64> {
+        let read = |txn: &ReadTransaction| match txn.open_table(TABLE) {
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+            table => table?.iter()?.map(|row| Ok(row?.0.value())).collect::<Result<Vec<_>, Error>>(),
+        };
+        let rows = file.read(read).unwrap();
+        assert_eq!(rows.len() as u64 % ROWS, 0, "no batch is in part: {rows:?}");
+        rows.iter().step_by(ROWS as usize).map(|row| row / ROWS).collect()
+    }
+
+    /// A new file, closed and opened after its creation, or still open from it, as the log's segments are.
+    fn create(disk: &SimDisk, stays_open: bool) -> RedbFile {
+        if !stays_open {
+            return open(disk);
+        }
+        let new = Path::new("/d/f.new");
+        let mut file = RedbFile::create_open(Arc::new(disk.clone()), new, 1 << 20, STATE_FILE, |_| Ok(())).unwrap();
+        file.rename_to(Path::new("/d/f.redb")).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_file_survives_a_failed_fsync_a_restart_and_a_power_cut() {
+        let cases = (1..=60).flat_map(|k| [(k, false, true), (k, true, true), (k, false, false), (k, true, false)]);
+        for (k, stays_open, two_phase) in cases {
+            let disk = SimDisk::default();
+            let file = create(&disk, stays_open);
+            disk.fail_at(k, DiskFault::Io);
+            let failed = (0..40).find(|batch| insert(&file, *batch, two_phase).is_err()).expect("the fault occurs");
+
+            // The next process sees the kernel's cache.
+            let disk = disk.after_kill();
+            let file = open(&disk);
+            let found = batches(&file);
+            assert!(
+                found.iter().copied().eq(0..failed) || found.iter().copied().eq(0..=failed),
+                "fault {k}: {found:?}"
+            );
+            insert(&file, 100, two_phase).unwrap();
+
+            let disk = disk.crash_at(disk.operations(), Loss::All, &mut Random::seeded(k));
+            assert_eq!(batches(&open(&disk)), [found, vec![100]].concat(), "fault {k}, {stays_open}, {two_phase}");
+        }
+    }
 }

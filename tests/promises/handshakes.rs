@@ -85,3 +85,64 @@ fn a_handshake_is_signed_with_the_secret_that_verified_the_request() {
     }
     assert_eq!(counts(&server, &id), (0, 0));
 }
+
+/// Sends Asana's handshake with this secret. Returns the status.
+fn asana_handshake(server: &Server, path: &str, secret: &str) -> u16 {
+    let answer = post(server, path, &[("X-Hook-Secret", secret)], "{}");
+    if answer.status == 200 {
+        assert_eq!(
+            answer.headers.get("x-hook-secret").map(|value| &**value),
+            Some(secret),
+            "the handshake is answered with its secret"
+        );
+    }
+    answer.status
+}
+
+fn asana_event(server: &Server, path: &str, secret: &str, body: &str) -> u16 {
+    post(server, path, &[("X-Hook-Signature", &hex_mac(secret, body))], body).status
+}
+
+#[test]
+fn a_webhook_created_again_at_asana_is_accepted_after_its_old_secret_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hooktide.toml");
+    std::fs::write(&file, "[[sources]]\nname = \"of-file\"\nkind = \"asana\"\n").unwrap();
+    let mut server = Server::start_in(dir.into(), &[("CONFIG", file.to_str().unwrap())]);
+    source(&server, &json!({ "name": "of-api", "kind": "asana" }));
+    for name in ["of-file", "of-api"] {
+        let path = format!("/api/v1/webhooks/{name}");
+        let (first, second) = (format!("first-secret-of-{name}"), format!("second-secret-of-{name}"));
+        let body = |n: u32| json!({ "events": [{ "action": "changed", "n": n, "of": name }] }).to_string();
+        assert_eq!(asana_handshake(&server, &path, &first), 200);
+        assert_eq!(asana_event(&server, &path, &first, &body(1)), 200);
+        // Nobody can replace the secret by another handshake.
+        assert_eq!(asana_handshake(&server, &path, &second), 401);
+        assert_eq!(asana_event(&server, &path, &second, &body(2)), 401);
+
+        let forget = format!("/api/v1/sources/{name}/forget-secret");
+        for _ in 0..2 {
+            let forgotten = server.call("POST", &forget, None);
+            assert_eq!(forgotten.status, 200, "{}", forgotten.text());
+            assert_eq!(forgotten.json()["secret_hints"], json!([]), "{}", forgotten.text());
+        }
+        assert_eq!(asana_event(&server, &path, &first, &body(3)), 401);
+        server.restart(nix::sys::signal::Signal::SIGKILL);
+        assert_eq!(asana_event(&server, &path, &first, &body(4)), 401, "a restart does not bring the secret back");
+
+        assert_eq!(asana_handshake(&server, &path, &second), 200);
+        assert_eq!(asana_event(&server, &path, &second, &body(5)), 200);
+        assert_eq!(asana_event(&server, &path, &first, &body(6)), 401);
+        server.restart(nix::sys::signal::Signal::SIGKILL);
+        assert_eq!(asana_event(&server, &path, &second, &body(7)), 200);
+        // The heartbeat is no event.
+        let before = counts(&server, name).0;
+        assert_eq!(asana_event(&server, &path, &second, r#"{"events":[]}"#), 200);
+        assert_eq!(counts(&server, name).0, before);
+    }
+    let other = source(&server, &json!({ "name": "hub", "kind": "github", "secrets": ["a-secret-of-github"] })).0;
+    let refused = server.call("POST", &format!("/api/v1/sources/{other}/forget-secret"), None);
+    assert!(refused.status == 409 && refused.text().contains("rotate-secret"), "{}", refused.text());
+    let audit = server.call("GET", "/api/v1/audit?action=source.secret_forgotten", None).json();
+    assert_eq!(audit["data"].as_array().unwrap().len(), 2, "{audit}");
+}

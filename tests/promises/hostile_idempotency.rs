@@ -32,6 +32,7 @@ fn requests(server: &Server, sink: &Sink) -> Vec<(String, Option<Value>)> {
         answer.json()["id"].as_str().unwrap().to_owned()
     };
     let standard = made(json!({ "name": "standard", "kind": "standard-webhooks" }));
+    let asana = made(json!({ "name": "asana", "kind": "asana", "secrets": ["a-secret-of-asana"] }));
     let partner = made(json!({ "name": "partner", "kind": "partner" }));
     let deleted = made(json!({ "name": "deleted", "kind": "partner" }));
     assert_eq!(server.call("DELETE", &format!("/api/v1/sources/{deleted}"), None).status, 204);
@@ -43,6 +44,7 @@ fn requests(server: &Server, sink: &Sink) -> Vec<(String, Option<Value>)> {
         ("/api/v1/sources".into(), Some(json!({ "name": "acme", "kind": "partner" }))),
         (format!("/api/v1/sources/{standard}/rotate-secret"), None),
         (format!("/api/v1/sources/{partner}/rotate-token"), None),
+        (format!("/api/v1/sources/{asana}/forget-secret"), None),
         ("/api/v1/event-types".into(), Some(json!({ "name": "order.created" }))),
         ("/api/v1/keys".into(), Some(json!({ "role": "viewer" }))),
         ("/api/v1/tenants".into(), Some(json!({ "name": "acme" }))),

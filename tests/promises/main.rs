@@ -42,6 +42,7 @@ mod openapi;
 mod operational;
 mod order;
 mod profiles;
+mod provider_requests;
 mod providers;
 mod recover;
 mod refusals;

@@ -12,7 +12,7 @@ const AUDIT: &str = "/api/v1/audit";
 
 /// A path for each route, with ids of resources of another tenant (`{w}` a webhook, `{e}` an event, `{d}` a delivery,
 /// `{s}` a source, `{k}` a key), and its methods.
-const ROUTES: [(&str, &str); 46] = [
+const ROUTES: [(&str, &str); 47] = [
     ("/webhooks", "GET POST"),
     ("/webhooks/{w}", "GET PUT PATCH DELETE"),
     ("/webhooks/{w}/pause", "POST"),
@@ -56,6 +56,7 @@ const ROUTES: [(&str, &str); 46] = [
     ("/sources/{s}", "GET PATCH DELETE"),
     ("/sources/{s}/restore", "POST"),
     ("/sources/{s}/rotate-secret", "POST"),
+    ("/sources/{s}/forget-secret", "POST"),
     ("/sources/{s}/rotate-token", "POST"),
     ("/sources/{s}/guide", "GET"),
     ("/sources/{s}/rejections", "GET"),

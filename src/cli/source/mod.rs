@@ -39,6 +39,8 @@ enum Command {
     Check(SourceArgs),
     /// Give a source another secret, or a partner another token
     Rotate(Rotate),
+    /// Remove the secret that a handshake brought, so that the next handshake brings a new one
+    ForgetSecret(SourceArgs),
     /// Take nothing from a source any more, as if it were not there
     Disable(SourceArgs),
     /// Take its requests again
@@ -132,6 +134,14 @@ pub(super) fn run(args: Args, environment: &Environment, out: &mut dyn Write) ->
         }
         Command::Check(one) => return check::run(&one, environment, out),
         Command::Rotate(rotate) => run_rotate(&rotate, environment, input, out)?,
+        Command::ForgetSecret(one) => {
+            let client = Client::try_new(&one.client, environment, false)?;
+            let answer = block_on(async { Ok(client.post(&path(&one.name, "/forget-secret"), &json!({})).await?) })?;
+            print(out, &answer, one.client.json, |out, source| {
+                let name = output::visible(text(source, "name"));
+                writeln!(out, "{name} has no secret; the next handshake of the sender brings one")
+            })?;
+        }
         Command::Disable(one) => set_status(&one, "inactive", environment, out)?,
         Command::Enable(one) => set_status(&one, "active", environment, out)?,
         Command::Delete(one) => {

@@ -69,6 +69,13 @@ fn a_source_is_disabled_deleted_and_restored() {
 }
 
 #[test]
+fn the_secret_of_a_handshake_is_forgotten() {
+    let (printed, requests) = command(&["source", "forget-secret", "asana"], &[("200 OK", r#"{"name":"asana"}"#)]);
+    assert_eq!(printed.unwrap(), "asana has no secret; the next handshake of the sender brings one\n");
+    assert!(requests[0].starts_with("POST /api/v1/sources/asana/forget-secret "), "{requests:?}");
+}
+
+#[test]
 fn a_token_is_rotated_without_a_value_and_rejections_are_a_table() {
     let words = ["source", "rotate", "acme", "--token"];
     let (printed, requests) = command(&words, &[("200 OK", r#"{"id":"src_1","url":"https://x/","token":"new"}"#)]);

@@ -15,6 +15,7 @@ use crate::limits::{SECRET_OVERLAP_DEFAULT, SECRET_OVERLAP_MAX};
 use crate::model::{Principal, Secret, SourceId, Timestamp, kind};
 use crate::registry::SourceError;
 use crate::runtime::Random;
+use crate::service::access::Operation;
 use crate::service::fields::{DocumentFields, FieldUpdate};
 use crate::service::stored_response::changed_source;
 use crate::service::{Error, ErrorKind, ExpectedVersion, ResponseRecorder, Service};
@@ -140,6 +141,40 @@ impl Service {
         let answer = record.map(|record| record.of_change(changed_source));
         let source = self.writer.on_behalf_of(&by).recording(answer).rotate_token(of, version, &token).await?;
         Ok(SourceWithSecrets { source, token: Some(token), secret: None })
+    }
+
+    /// Removes the secret that a handshake brought, so that the next handshake can bring another one. Sources of the
+    /// configuration file are allowed.
+    ///
+    /// `record` stores the response for repeated requests.
+    ///
+    /// # Errors
+    /// If the role is too low, the source does not exist, its version is not the expected one, its kind does not get
+    /// its secret from a handshake, or the configuration file has the secret.
+    pub async fn forget_source_secret(
+        &self,
+        principal: &Principal,
+        key: SourceKey<'_>,
+        expected: Option<&ExpectedVersion>,
+        record: Option<ResponseRecorder<Arc<Source>>>,
+    ) -> Result<Arc<Source>, Error> {
+        let source = self.source_with_secret(principal, key)?;
+        let version = ExpectedVersion::bind(expected, source.version)?;
+        let answer = record.map(|record| record.of_change(changed_source));
+        let writer = self.writer.on_behalf_of(principal).recording(answer);
+        match writer.forget_secret(source.id, version).await {
+            Err(SourceError::Changed) => Err(Error::changed_meanwhile()),
+            done => Ok(done?),
+        }
+    }
+
+    /// Finds a source whose secret the caller may remove.
+    ///
+    /// # Errors
+    /// If the role is too low, or the source does not exist.
+    pub fn source_with_secret(&self, principal: &Principal, key: SourceKey<'_>) -> Result<Arc<Source>, Error> {
+        Operation::ChangeSources.permit(principal.role)?;
+        self.read_source(principal, key)
     }
 }
 

@@ -97,7 +97,7 @@ impl Segment {
             Err(error) => Err(error.into()),
         })?;
         if !has_tables {
-            let txn = self.file.write(false)?;
+            let txn = self.file.write(true)?;
             make_tables(&txn)?;
             txn.commit()?;
         }

@@ -70,6 +70,8 @@ pub enum RegistryRow {
     Source(Box<SourceRecord>),
     /// Writes the secret that a source of the configuration file received in a handshake.
     LearnedSecret(SourceId, Secret),
+    /// Deletes the secret that a source of the configuration file received in a handshake.
+    ForgottenSecret(SourceId),
     /// Writes an event type.
     EventType(Box<EventTypeRecord>),
     /// Deletes an event type, given its tenant and name.

@@ -220,6 +220,7 @@ impl<'t> RegistryTables<'t> {
                 let bytes = source::encode_learned(*id, secret, vault);
                 self.learned.insert(id.as_u128(), &*bytes).map(drop)
             }
+            RegistryRow::ForgottenSecret(id) => self.learned.remove(id.as_u128()).map(drop),
             RegistryRow::Key(record) => {
                 let bytes = key::encode(record)?;
                 self.keys.insert(record.id.as_u128(), &*bytes).map(drop)

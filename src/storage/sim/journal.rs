@@ -148,6 +148,11 @@ impl JournalReplay {
         true
     }
 
+    /// Returns the durable content of a file.
+    pub(super) fn into_durable(mut self, file: FileNo) -> Vec<u8> {
+        std::mem::take(&mut self.durable.files[file.0])
+    }
+
     /// Returns the disk after a crash at the current operation.
     pub(crate) fn crash(&self, loss: Loss, random: &mut Random) -> SimDisk {
         let mut kept = self.durable.clone();

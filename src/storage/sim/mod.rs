@@ -10,8 +10,8 @@
 //! - for the names of all folders: a prefix of the changes, as a journaling file system orders them.
 //!
 //! A failed sync drops the changes that it should have made durable: the kernel marks their pages clean, readers still
-//! see them, and no later sync writes them. A write that fails because the disk is full changes nothing. Files are
-//! sparse, so only the first write to a page needs space.
+//! see them until [`Disk::drop_cache`], also in the next process, and no later sync writes them. A write
+//! that fails because the disk is full changes nothing. Files are sparse, so only the first write to a page needs space.
 //!
 //! # Use
 //!
@@ -209,6 +209,20 @@ impl Disk for SimDisk {
             file
         };
         Ok(Backend::new(SimFile { disk: self.clone(), file }))
+    }
+
+    fn drop_cache(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world();
+        let Ok(file) = world.find(path) else { return Ok(()) };
+        let has_lost = world.journal.iter().any(|op| matches!(op, Op::SyncFailed { file: of } if *of == file));
+        world.count()?;
+        world.apply(Op::Sync { file });
+        if has_lost {
+            let mut replay = JournalReplay::new(world.base.clone(), world.journal.clone());
+            while replay.step() {}
+            world.live.files[file.0] = replay.into_durable(file);
+        }
+        Ok(())
     }
 
     fn create_dir(&self, _path: &Path) -> io::Result<()> {
