@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::json;
 use crate::limits::{BATCH_EVENTS_MAX, VIOLATIONS_LISTED_MAX};
 
 macro_rules! fields {
@@ -100,7 +101,7 @@ pub(super) fn json(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
     let text = utf8(body)?;
     match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes().first() {
         Some(b'{') => parse(text).map(ParsedBody::Single),
-        Some(b'[') => parse::<EventArray<'_>>(text).map(|array| ParsedBody::Array(array.items, array.count)),
+        Some(b'[') => array(text).map(|array| ParsedBody::Array(array.items, array.count)),
         _ => parse::<IgnoredAny>(text).map(|_| ParsedBody::Other),
     }
 }
@@ -115,11 +116,25 @@ pub(super) fn ndjson(body: &[u8]) -> ParsedBody<'_> {
         count += 1;
         if count <= BATCH_EVENTS_MAX {
             let start = line.as_ptr().addr() - body.as_ptr().addr();
-            let item = utf8(line).and_then(parse);
+            let item = utf8(line).and_then(item);
             items.push(item.map_err(|error| SyntaxError { offset: start + error.offset, ..error }));
         }
     }
     ParsedBody::Lines(items, count)
+}
+
+/// Parses an array of events. An item that is valid JSON spoils no other item.
+fn array(text: &str) -> Result<EventArray<'_>, SyntaxError> {
+    parse(text).or_else(|error| {
+        let Ok(values) = parse::<Vec<&RawValue>>(text) else { return Err(error) };
+        let items = values.iter().take(BATCH_EVENTS_MAX).map(|value| item(value.get()));
+        Ok(EventArray { items: items.collect::<Result<_, _>>()?, count: values.len() })
+    })
+}
+
+/// Parses one event. A value that Rust cannot represent, such as `1e400` or half of a surrogate pair, is no object.
+fn item(text: &str) -> Result<RawEvent<'_>, SyntaxError> {
+    parse(text).or_else(|error| parse::<IgnoredAny>(text).map(|_| RawEvent::default()).map_err(|_| error))
 }
 
 /// Whether each line of an NDJSON body is read, for the first [`BATCH_EVENTS_MAX`] lines, and the number of lines. For the
@@ -227,13 +242,15 @@ impl<'de> Deserialize<'de> for FieldName {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a field's name")
             }
-            fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
+            fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
+                let name = json::name(name);
                 // The response shows the name, so a long name is truncated.
-                Ok(PublishField::of(name)
+                Ok(PublishField::of(&name)
                     .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))
             }
         }
-        from.deserialize_identifier(KeyVisitor)
+        // As bytes, because a name may have half of a surrogate pair.
+        from.deserialize_bytes(KeyVisitor)
     }
 }
 
@@ -299,6 +316,22 @@ mod tests {
         assert!(lines[0].as_ref().unwrap().is_object);
         assert_eq!(lines[1].as_ref().unwrap_err().offset, 21);
         assert!(!lines[2].as_ref().unwrap().is_object);
+    }
+
+    #[test]
+    fn a_value_that_rust_cannot_represent_spoils_no_other_event() {
+        let hard = [r"1e400", r#""\ud83d""#, r#"{"\ud83d":1}"#];
+        for value in hard {
+            let body = format!(r#"[{{"type":"a"}},{value},{{"type":"b"}}]"#);
+            let Ok(ParsedBody::Array(items, 3)) = json(body.as_bytes()) else { panic!("{value}: three items") };
+            assert_eq!([items[0].is_object, items[2].is_object], [true; 2], "{value}");
+            assert_eq!(items[1].is_object, value.starts_with('{'), "{value}");
+            let lines = format!("{value}\n{{}}\n");
+            let ParsedBody::Lines(lines, 2) = ndjson(lines.as_bytes()) else { panic!("two lines") };
+            assert_eq!(lines[0].as_ref().unwrap().is_object, value.starts_with('{'), "{value}");
+        }
+        let Ok(ParsedBody::Single(event)) = json(hard[2].as_bytes()) else { panic!("an event") };
+        assert_eq!(event.unknown, [char::REPLACEMENT_CHARACTER.to_string().into_boxed_str()]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::ManagementRequest;
 use crate::http::{FieldError, Problem, ProblemCode};
 use crate::json;
+use crate::limits::JSON_DEPTH_MAX;
 use crate::model::header;
 use crate::service::fields::DocumentFields;
 
@@ -19,7 +20,7 @@ use crate::service::fields::DocumentFields;
 pub(super) fn object(headers: &HeaderMap, body: &[u8], optional: bool) -> Result<Map<String, Value>, Problem> {
     let fields = sample(headers, body, optional)?;
     // What is stored must be readable after a restart.
-    if std::str::from_utf8(body).is_ok_and(|text| json::exceeds_depth(text, json::SETTINGS_DEPTH_MAX)) {
+    if is_deeper_than(body, json::SETTINGS_DEPTH_MAX) {
         let detail = format!("the body is nested deeper than {}", json::SETTINGS_DEPTH_MAX);
         return Err(Problem::new(ProblemCode::InvalidJson, detail));
     }
@@ -38,8 +39,19 @@ pub(super) fn sample(headers: &HeaderMap, body: &[u8], optional: bool) -> Result
     match json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Problem::invalid_body(vec![FieldError::new("", "expected an object")])),
+        Err(_) if is_deeper_than(body, json::EVENT_DEPTH_MAX) => {
+            let detail = format!(
+                "the body is nested deeper than {}; the data of an event may be nested {JSON_DEPTH_MAX} deep",
+                json::EVENT_DEPTH_MAX
+            );
+            Err(Problem::new(ProblemCode::InvalidJson, detail))
+        }
         Err(error) => Err(invalid_json(body, &error)),
     }
+}
+
+fn is_deeper_than(body: &[u8], levels: usize) -> bool {
+    std::str::from_utf8(body).is_ok_and(|text| json::exceeds_depth(text, levels))
 }
 
 /// Checks the body of a request without parameters: empty, or an object without fields.

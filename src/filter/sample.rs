@@ -53,7 +53,9 @@ impl<'a> SampleEvent<'a> {
     /// All errors, each with a JSON pointer into the event.
     pub fn read(event: &'a RawValue, tenant: &'a str, now: Timestamp) -> Result<Self, Vec<FilterError>> {
         let Ok(fields) = serde_json::from_str::<BTreeMap<String, &'a RawValue>>(event.get()) else {
-            let detail = format!("expected an object; allowed: {ALLOWED}");
+            // A name with half of a surrogate pair is no text, and no field of an event.
+            let what = if event.get().starts_with('{') { "unknown field" } else { "expected an object" };
+            let detail = format!("{what}; allowed: {ALLOWED}");
             return Err(vec![FilterError { pointer: String::new(), detail }]);
         };
         let mut fields = SampleFields { left: fields, errors: Vec::new() };

@@ -14,7 +14,7 @@ use crate::limits::JSON_DEPTH_MAX;
 /// The escape of U+FFFD, which is as long as the escape of a surrogate.
 const REPLACEMENT: &str = "\\ufffd";
 /// The deepest nesting that is read: that of an event's data, inside a request that has two levels of its own.
-const LEVELS_MAX: usize = JSON_DEPTH_MAX + 2;
+pub const EVENT_DEPTH_MAX: usize = JSON_DEPTH_MAX + 2;
 /// The deepest nesting that serde_json reads by itself. Settings are stored and read back within it.
 pub const SETTINGS_DEPTH_MAX: usize = 127;
 
@@ -44,7 +44,7 @@ fn read_again<T: DeserializeOwned>(text: &str) -> Option<T> {
     };
     // Up to the first syntax error, the depth is counted as the parser counts it. So the recursion has a bound for every
     // text.
-    if is_deep && exceeds_depth(&text, LEVELS_MAX) {
+    if is_deep && exceeds_depth(&text, EVENT_DEPTH_MAX) {
         return None;
     }
     let mut from = serde_json::Deserializer::from_str(&text);
@@ -55,7 +55,7 @@ fn read_again<T: DeserializeOwned>(text: &str) -> Option<T> {
 
 /// A name that serde_json returned as bytes. They are UTF-8, except that half of a surrogate pair has three bytes of its
 /// own (WTF-8), which become U+FFFD.
-pub(super) fn name(bytes: &[u8]) -> Cow<'_, str> {
+pub fn name(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(name) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(name);
     }

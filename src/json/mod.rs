@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 pub use depth::exceeds_depth;
 pub use document::{Document, LookupTooLong, Path, PathError};
 pub use edit::set;
-pub use lenient::{SETTINGS_DEPTH_MAX, from_slice, from_str};
+pub use lenient::{EVENT_DEPTH_MAX, SETTINGS_DEPTH_MAX, from_slice, from_str, name};
 pub use pointer::{Pointer, PointerError, PointerSet, PointerValues};
 pub use scan::items;
 pub use size::JsonSize;

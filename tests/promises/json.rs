@@ -159,3 +159,40 @@ fn the_timestamp_of_a_partner_is_a_time_or_an_error() {
         assert_eq!(stored["timestamp"], expected, "{written}");
     }
 }
+
+#[test]
+fn an_event_is_as_deep_as_the_limit_everywhere_and_no_deeper() {
+    let mut server = Server::start(&[]);
+    let sink = Sink::start();
+    let (webhook, _) = server.webhook(&sink.url("/"), &["*"], json!({}));
+    let deep = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+    let call = |server: &Server, method: &str, path: &str, body: &str| {
+        let headers = [("Content-Type", "application/json")];
+        server.client().send(method, path, &headers, body.as_bytes()).unwrap()
+    };
+    for (levels, is_allowed) in [(128, true), (129, false), (100_000, false)] {
+        let event = format!(r#"{{"type":"a","data":{}}}"#, deep(levels));
+        let batch = format!("[{event}]");
+        let tried = format!(r#"{{"filters":{},"event":{event}}}"#, rule("contains", "x"));
+        let test = format!("/api/v1/webhooks/{webhook}/test");
+        for (path, body) in
+            [("/api/v1/events", &event), ("/api/v1/events", &batch), ("/api/v1/filters/test", &tried), (&*test, &event)]
+        {
+            let answer = call(&server, "POST", path, body);
+            assert_eq!(answer.status < 300, is_allowed, "{levels} {path}: {} {}", answer.status, answer.text());
+            let says = answer.text().contains("nested") && answer.text().contains("128");
+            assert!(is_allowed || says, "{path}: {}", answer.text());
+        }
+    }
+    for _ in 0..3 {
+        assert!(String::from_utf8(sink.next().body).unwrap().contains(&deep(128)));
+    }
+    // Settings are one object around the value.
+    let settings = |levels: usize| format!(r#"{{"metadata":{{"a":{}}}}}"#, deep(levels));
+    let path = format!("/api/v1/webhooks/{webhook}");
+    let refused = call(&server, "PATCH", &path, &settings(126));
+    assert!(refused.status == 400 && refused.text().contains("nested deeper than 127"), "{}", refused.text());
+    assert_eq!(call(&server, "PATCH", &path, &settings(125)).status, 200);
+    server.restart(nix::sys::signal::Signal::SIGKILL);
+    assert!(call(&server, "GET", &path, "").text().contains(&deep(125)));
+}
