@@ -18,7 +18,7 @@ use hooktide::inbound::source::{
     token_hash,
 };
 use hooktide::json::{self, Document, Path, Pointer, PointerSet};
-use hooktide::limits::{BATCH_EVENTS_MAX, RESPONSE_BYTES_KEPT, RETRY_DELAY_MAX};
+use hooktide::limits::{BATCH_EVENTS_MAX, MULTIPART_PARTS_MAX, RESPONSE_BYTES_KEPT, RETRY_DELAY_MAX};
 use hooktide::model::{
     AttemptError, AuditId, DeliveryId, EventId, KeyId, NewEvent, Role, Secret, SourceId, SubscriptionId, Timestamp,
     WebhookId, WebhookNo, is_event_type,
@@ -26,9 +26,11 @@ use hooktide::model::{
 use hooktide::outbound::{EgressGuard, Endpoint, Event, SigningKeys, Webhook, WebhookSettings};
 use hooktide::runtime::{Clock, MemoryBudget};
 use hooktide::send::{ClientSetup, DeliveryClient, Resolve, tls_config};
-use hooktide::signature::{KeySet, RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey};
+use hooktide::signature::{
+    KeySet, MultipartField, RawScheme, RequestParts, Scheme, SigningKey, ValueLocation, VerifyingKey, multipart_fields,
+};
 use hyper::HeaderMap;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -142,6 +144,38 @@ pub fn event_maps(data: &[u8]) {
 pub fn forms(data: &[u8]) {
     let Some(object) = form_object(data) else { return };
     assert!(serde_json::from_str::<Value>(&object).is_ok_and(|value| value.is_object()), "{object}");
+}
+
+/// Input: a line with the boundary, and the body.
+pub fn multipart(data: &[u8]) {
+    let (boundary, body) = line(data);
+    // A boundary that is quoted or padded in the header is another one than the bytes of the line.
+    if !boundary.iter().all(u8::is_ascii_alphanumeric) {
+        return;
+    }
+    let content_type = [b"multipart/form-data; boundary=", boundary].concat();
+    let Ok(content_type) = HeaderValue::from_bytes(&content_type) else { return };
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type)]);
+    let Some(Ok(fields)) = multipart_fields(&request(&headers, body)) else { return };
+    assert!(fields.len() <= MULTIPART_PARTS_MAX);
+    let delimiter = [b"\r\n--", boundary].concat();
+    let mut again = Vec::new();
+    for field in &fields {
+        assert!(!contains(field.content, &delimiter), "a field contains the boundary");
+        again.extend_from_slice(&delimiter[2..]);
+        again.extend_from_slice(b"\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n");
+        again.extend_from_slice(field.content);
+        again.extend_from_slice(b"\r\n");
+    }
+    again.extend_from_slice(&[&delimiter[2..], b"--"].concat());
+    let read = multipart_fields(&request(&headers, &again)).and_then(Result::ok);
+    let contents =
+        |fields: &[MultipartField<'_>]| fields.iter().map(|field| field.content.to_vec()).collect::<Vec<_>>();
+    assert_eq!(read.as_deref().map(contents), Some(contents(&fields)), "a form that is written again has other fields");
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Input: a line with a JSON pointer, and the body.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json;
@@ -100,7 +100,7 @@ impl<'a> RawEvent<'a> {
 pub(super) fn json(body: &[u8]) -> Result<ParsedBody<'_>, SyntaxError> {
     let text = utf8(body)?;
     match text.trim_start_matches([' ', '\t', '\n', '\r']).as_bytes().first() {
-        Some(b'{') => parse(text).map(ParsedBody::Single),
+        Some(b'{') => item(text).map(ParsedBody::Single),
         Some(b'[') => array(text).map(|array| ParsedBody::Array(array.items, array.count)),
         _ => parse::<IgnoredAny>(text).map(|_| ParsedBody::Other),
     }
@@ -132,9 +132,14 @@ fn array(text: &str) -> Result<EventArray<'_>, SyntaxError> {
     })
 }
 
-/// Parses one event. A value that Rust cannot represent, such as `1e400` or half of a surrogate pair, is no object.
+/// Parses one event. Valid JSON that Rust cannot represent, such as `1e400`, is no object. A name with half of a surrogate
+/// pair is an unknown field.
 fn item(text: &str) -> Result<RawEvent<'_>, SyntaxError> {
-    parse(text).or_else(|error| parse::<IgnoredAny>(text).map(|_| RawEvent::default()).map_err(|_| error))
+    parse(text).or_else(|error| {
+        parse::<IgnoredAny>(text).map_err(|_| error)?;
+        let mut from = serde_json::Deserializer::from_str(text);
+        Ok(from.deserialize_any(RawEventVisitor { is_lenient: true }).unwrap_or_default())
+    })
 }
 
 /// Whether each line of an NDJSON body is read, for the first [`BATCH_EVENTS_MAX`] lines, and the number of lines. For the
@@ -165,11 +170,14 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, SyntaxError> {
 
 impl<'de> Deserialize<'de> for RawEvent<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(RawEventVisitor)
+        from.deserialize_any(RawEventVisitor { is_lenient: false })
     }
 }
 
-struct RawEventVisitor;
+/// `is_lenient` also reads names with half of a surrogate pair. It expects valid JSON.
+struct RawEventVisitor {
+    is_lenient: bool,
+}
 
 impl<'de> Visitor<'de> for RawEventVisitor {
     type Value = RawEvent<'de>;
@@ -180,7 +188,7 @@ impl<'de> Visitor<'de> for RawEventVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawEvent<'de>, A::Error> {
         let mut item = RawEvent { is_object: true, ..RawEvent::default() };
-        while let Some(key) = map.next_key()? {
+        while let Some(key) = map.next_key_seed(FieldNameSeed { is_lenient: self.is_lenient })? {
             match key {
                 FieldName::Known(field) => {
                     let value = map.next_value()?;
@@ -234,23 +242,40 @@ enum FieldName {
     Unknown(Box<str>),
 }
 
-impl<'de> Deserialize<'de> for FieldName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl Visitor<'_> for KeyVisitor {
-            type Value = FieldName;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field's name")
-            }
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
-                let name = json::name(name);
-                // The response shows the name, so a long name is truncated.
-                Ok(PublishField::of(&name)
-                    .map_or_else(|| FieldName::Unknown(name.chars().take(64).collect()), FieldName::Known))
-            }
-        }
-        // As bytes, because a name may have half of a surrogate pair.
-        from.deserialize_bytes(KeyVisitor)
+impl FieldName {
+    fn of(name: &str) -> Self {
+        // The response shows the name, so a long name is truncated.
+        PublishField::of(name).map_or_else(|| Self::Unknown(name.chars().take(64).collect()), Self::Known)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct FieldNameSeed {
+    is_lenient: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for FieldNameSeed {
+    type Value = FieldName;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<FieldName, D::Error> {
+        // As bytes, serde_json returns a name without checking its content.
+        if self.is_lenient { from.deserialize_bytes(self) } else { from.deserialize_identifier(self) }
+    }
+}
+
+impl Visitor<'_> for FieldNameSeed {
+    type Value = FieldName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<FieldName, E> {
+        Ok(FieldName::of(name))
+    }
+
+    fn visit_bytes<E>(self, name: &[u8]) -> Result<FieldName, E> {
+        Ok(FieldName::of(&json::name(name)))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::filter::EventFields;
 use crate::handoff::{CommitError, Committed, Submission};
 use crate::http::connection::{Connections, serve};
 use crate::http::listener::{ConnectionInfo, http};
-use crate::http::{ListenerKind, ListenerThreads, ManagementThreads, bind};
+use crate::http::{ListenerKind, ListenerThreads, ManagementHandle, ManagementThreads, bind};
 use crate::inbound::source::{Source, token_hash};
 use crate::ingest::Submit;
 use crate::model::{
@@ -261,6 +261,10 @@ impl ExternalCalls for FakeExternalCalls {
 }
 
 fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
+    admit_with(fake, MANAGE.handle())
+}
+
+fn admit_with(fake: Fake, management_threads: ManagementHandle) -> Arc<Admit<Fake, Fake, Echo>> {
     let metrics = Metrics::new().unwrap();
     let clock = Clock::system(Timestamp::default());
     let observed = Arc::clone(&metrics);
@@ -274,7 +278,7 @@ fn admit(fake: Fake) -> Arc<Admit<Fake, Fake, Echo>> {
         registry: fake.clone(),
         ingest: Ingest::new(fake.clone(), fake, Arc::new(IngestPermits::new(1 << 30)), MemoryBudget::new(1 << 30)),
         management: Echo::default(),
-        management_threads: MANAGE.handle(),
+        management_threads,
         health: Arc::new(health),
         bodies: BodyBudget::new(clock.clone(), Arc::clone(&metrics)),
         clock,
@@ -293,6 +297,8 @@ struct Served {
     admit: Arc<Admit<Fake, Fake, Echo>>,
     address: SocketAddr,
     running: Option<ListenerThreads>,
+    /// Threads of its own, because a test may block them or take their whole budget.
+    management: Option<ManagementThreads>,
 }
 
 impl Served {
@@ -314,9 +320,10 @@ impl Served {
         })
         .unwrap();
         let address = listeners.addresses()[0];
-        let admit = admit(fake.clone());
+        let management = ManagementThreads::start().unwrap();
+        let admit = admit_with(fake.clone(), management.handle());
         let running = Some(listeners.serve(&admit).unwrap());
-        Self { fake, admit, address, running }
+        Self { fake, admit, address, running, management: Some(management) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -352,6 +359,9 @@ impl Drop for Served {
         if let Some(running) = self.running.take() {
             running.stop(Duration::from_secs(5));
             running.join();
+        }
+        if let Some(management) = self.management.take() {
+            management.stop(|| Duration::ZERO);
         }
     }
 }

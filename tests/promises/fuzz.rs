@@ -135,6 +135,11 @@ fn configs() {
 }
 
 #[test]
+fn multipart() {
+    run("multipart", targets::multipart);
+}
+
+#[test]
 fn documents() {
     run("documents", targets::documents);
 }
@@ -147,7 +152,7 @@ fn every_target_has_its_binary() {
         .unwrap()
         .map(|folder| folder.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert!(targets.len() >= 14, "{targets:?}");
+    assert!(targets.len() >= 15, "{targets:?}");
     for target in targets {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{target}.rs\"")), "{target}");
         let binary = std::fs::read_to_string(fuzz.join(format!("fuzz_targets/{target}.rs"))).unwrap();
