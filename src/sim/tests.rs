@@ -169,13 +169,13 @@ fn fault(world: &mut World) {
                 node.log.commit(batch);
             }
         }),
-        3 => world.power_cut_during(|node| {
-            if !node.settle.is_flush_waiting() {
-                let messages = node.to_settle.drain(..).collect();
+        3 => {
+            let messages = world.next_messages(usize::MAX);
+            world.power_cut_during(|node| {
                 let _ = node.settle.take_in(messages);
-            }
-            let _ = node.settle.flush();
-        }),
+                let _ = node.settle.flush();
+            });
+        }
         4 => world.stop(),
         5 => world.disk().fail_at(after, DiskFault::Io),
         6 => world.disk().fail_at(after, DiskFault::NoSpace),

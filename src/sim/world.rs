@@ -274,18 +274,15 @@ impl World {
         did
     }
 
-    /// Settle takes up to `most` messages.
-    pub(super) fn settle_takes(&mut self, most: usize) -> bool {
+    /// Takes up to `most` messages for settle out of the queue, and notes them. None while a flush waits.
+    pub(super) fn next_messages(&mut self, most: usize) -> Vec<ToSettle> {
         self.collect();
-        let Some(node) = &mut self.node else { return false };
+        let Some(node) = &mut self.node else { return Vec::new() };
         let most = if node.to_settle.len() > MESSAGES_MAX { node.to_settle.len() } else { most };
         if node.settle.is_flush_waiting() {
-            return false;
+            return Vec::new();
         }
         let messages: Vec<_> = node.to_settle.drain(..most.min(node.to_settle.len())).collect();
-        if messages.is_empty() {
-            return false;
-        }
         for message in &messages {
             match message {
                 ToSettle::Settled(outcomes) => {
@@ -298,7 +295,16 @@ impl World {
                 _ => {}
             }
         }
-        let done = node.settle.take_in(messages);
+        messages
+    }
+
+    /// Settle takes up to `most` messages.
+    pub(super) fn settle_takes(&mut self, most: usize) -> bool {
+        let messages = self.next_messages(most);
+        if messages.is_empty() {
+            return false;
+        }
+        let done = self.node().settle.take_in(messages);
         self.settled(done, false);
         true
     }
