@@ -95,7 +95,7 @@ fn a_key_survives_a_restart_and_ends_when_it_is_revoked() {
 
 /// A token created by the command with these flags.
 fn minted(flags: &[&str]) -> String {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hooktide"));
+    let mut command = std::process::Command::new(crate::support::binary());
     let done = command.arg("token").args(flags).env_clear().env("JWT_SECRET", SECRET).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap().trim().to_owned()

@@ -9,7 +9,7 @@ use crate::support::Server;
 
 /// Runs the command against a server. Returns its exit code, output and errors.
 fn hooktide(server: &Server, args: &[&str], vars: &[(&str, &str)]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hooktide"));
+    let mut command = Command::new(crate::support::binary());
     command
         .args(args)
         .env_clear()

@@ -15,7 +15,7 @@ fn between<'a>(guide: &'a str, start: &str, end: &str) -> &'a str {
 }
 
 fn try_filter(filter: &str, event: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hooktide"));
+    let mut command = Command::new(crate::support::binary());
     command.env_clear().args(["filter", "test", filter, event]).output().unwrap()
 }
 

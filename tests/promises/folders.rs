@@ -153,7 +153,7 @@ fn a_file_of_a_later_format_is_refused_with_instructions() {
 fn refused(dir: &Path, path: &Path) {
     // With a timeout, in case the server starts.
     let mut command = Command::new("timeout");
-    command.args(["60", env!("CARGO_BIN_EXE_hooktide"), "serve"]).current_dir(dir).env_clear();
+    command.args(["60", crate::support::binary(), "serve"]).current_dir(dir).env_clear();
     command.env("HOOKTIDE_SERVER__LISTEN", "127.0.0.1:0").env("HOOKTIDE_SERVER__DATA_DIR", dir.join("data"));
     let output = command.output().unwrap();
     assert!(!output.status.success() && output.stdout.is_empty(), "{} was opened", path.display());

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ impl Server {
     fn start_on(dir: Arc<tempfile::TempDir>, settings: Vec<(String, String)>) -> Self {
         let stderr = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("stderr.log")).unwrap();
         let files = settings.iter().find(|(key, _)| key == "NOFILE").map(|(_, files)| format!("--nofile={files}"));
-        let binary = env!("CARGO_BIN_EXE_hooktide");
+        let binary = binary();
         let mut command = Command::new(files.as_ref().map_or(binary, |_| "prlimit"));
         command.args(files.iter().map(String::as_str).chain(files.as_ref().map(|_| binary)));
         command.arg("serve").current_dir(dir.path()).env_clear().stdout(Stdio::piped()).stderr(stderr);
@@ -424,6 +424,19 @@ fn serve_sink(stream: TcpStream, to: &SyncSender<Delivery>, all: &Mutex<Vec<Deli
     }
 }
 
+/// The path of the tested binary: that of this build, or the one in `HOOKTIDE_TEST_BINARY`.
+pub fn binary() -> &'static str {
+    static BINARY: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("HOOKTIDE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_hooktide").to_owned())
+    });
+    &BINARY
+}
+
+/// Whether the tested binary has no optimizations, so that bounds on times are wider.
+pub fn is_debug_build() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("HOOKTIDE_TEST_BINARY").is_none()
+}
+
 /// The address of a free port without a listener.
 pub fn dead_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -431,7 +444,7 @@ pub fn dead_address() -> SocketAddr {
 
 /// Runs the command line and returns its exit code, standard output and standard error.
 pub fn run(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hooktide"));
+    let mut command = Command::new(binary());
     let output = command.args(args).current_dir(dir).env_clear().envs(env.iter().copied()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
