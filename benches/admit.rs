@@ -207,17 +207,20 @@ fn bare_hyper() -> SocketAddr {
 }
 
 fn requests(c: &mut Criterion) {
-    let listeners = bind(&Server {
-        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        admin_listen: None,
-        data_dir: PathBuf::new(),
-        max_body_bytes: 1 << 20,
-        max_batch_bytes: 16 << 20,
-        workers: 1,
-        drain: Duration::ZERO,
-        public_url: None,
-        cors_origins: Vec::new(),
-    })
+    let listeners = bind(
+        &Server {
+            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+            admin_listen: None,
+            data_dir: PathBuf::new(),
+            max_body_bytes: 1 << 20,
+            max_batch_bytes: 16 << 20,
+            workers: 1,
+            drain: Duration::ZERO,
+            public_url: None,
+            cors_origins: Vec::new(),
+        },
+        hooktide::http::PassedSockets::default(),
+    )
     .expect("a port");
     let ours = listeners.addresses()[0];
     let manage = ManagementThreads::start().expect("threads");

@@ -307,17 +307,20 @@ impl Served {
     }
 
     fn with(fake: Fake) -> Self {
-        let listeners = bind(&config::Server {
-            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            admin_listen: None,
-            data_dir: std::path::PathBuf::new(),
-            max_body_bytes: 0,
-            max_batch_bytes: 0,
-            workers: 1,
-            drain: Duration::ZERO,
-            public_url: None,
-            cors_origins: Vec::new(),
-        })
+        let listeners = bind(
+            &config::Server {
+                listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+                admin_listen: None,
+                data_dir: std::path::PathBuf::new(),
+                max_body_bytes: 0,
+                max_batch_bytes: 0,
+                workers: 1,
+                drain: Duration::ZERO,
+                public_url: None,
+                cors_origins: Vec::new(),
+            },
+            crate::http::PassedSockets::default(),
+        )
         .unwrap();
         let address = listeners.addresses()[0];
         let management = ManagementThreads::start().unwrap();

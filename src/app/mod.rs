@@ -20,8 +20,10 @@ mod keys;
 mod operational_events;
 mod reload;
 mod server;
+mod start_error;
 mod startup;
 mod statistics_backend;
+mod systemd;
 mod test_delivery;
 mod watchdog;
 
@@ -33,10 +35,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Loader;
+use crate::http::PassedSockets;
 use crate::model::file::ADMIN_KEY;
 use crate::runtime::logging::LogHandle;
 pub use compiled_config::CompiledConfig;
-use server::{RunningServer, StartError};
+use server::RunningServer;
+use start_error::StartError;
 
 /// What [`serve`] needs in addition to the configuration.
 #[derive(Debug)]
@@ -71,15 +75,19 @@ fn run(setup: CompiledConfig, options: &ServeOptions) -> Result<bool, StartError
     // From a signal on the time is limited, even if the signal arrives while the server starts.
     let stop_notice = watchdog::limit_stop(setup.config.server.drain)?;
     let declared = setup.declared.clone();
-    let server = RunningServer::start(setup)?;
+    let sockets = PassedSockets::new(systemd::sockets()?)?;
+    let server = RunningServer::start(setup, sockets)?;
     runtime.block_on(server.apply_declared_webhooks(declared.as_deref()));
     // A process that waits for this line may close the pipe afterwards.
     let _ = io::stdout().lock().write_all(announcement(&server, options).as_bytes());
+    systemd::ready();
+    systemd::feed_watchdog(server.commit(), server.clock().clone())?;
     let failed = runtime.block_on(watch(&server, options, &mut signals));
     if let Some(reason) = &failed {
         tracing::error!(reason = %reason, "the server ends, so that a restart can recover what was acknowledged");
     }
     stop_notice.stopping();
+    systemd::stopping();
     Ok(server.stop() && failed.is_none())
 }
 

@@ -12,6 +12,7 @@ use super::adapters::{AdapterParts, RequestHandlers, build};
 use super::callbacks::ThreadFailures;
 use super::keys::{AdminKey, access, admin_key};
 use super::operational_events::OutboxThread;
+use super::start_error::StartError;
 use super::watchdog;
 use super::{CompiledConfig, apply_file, startup};
 use crate::admit::ProcessHealth;
@@ -20,8 +21,8 @@ use crate::auth::SharedAccessRules;
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
-use crate::handoff::{SettleHandle, Shards, ToShard};
-use crate::http::{self, ManagementThreads};
+use crate::handoff::{CommitHandle, SettleHandle, Shards, ToShard};
+use crate::http::{self, ManagementThreads, PassedSockets};
 use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
@@ -30,7 +31,7 @@ use crate::send::{self, ClientSetup, DeliveryClient, DnsResolver};
 use crate::service::Service;
 use crate::service::apply::DeclarationFile;
 use crate::settle;
-use crate::storage::delivery::{self, RedbDeliveryStore, StoreOptions};
+use crate::storage::delivery::{RedbDeliveryStore, StoreOptions};
 use crate::storage::{Disk, ReadLog, RealDisk};
 
 /// A running server.
@@ -55,59 +56,6 @@ pub(super) struct RunningServer {
     registry: registry::RegistryThread,
 }
 
-/// Why the server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum StartError {
-    /// An error of the operating system.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The data folder cannot be created.
-    #[error("the data folder {path}: {source}")]
-    DataDir {
-        /// The data folder.
-        path: std::path::PathBuf,
-        /// The error.
-        source: io::Error,
-    },
-    /// Another server uses the data folder.
-    #[error("another server has the data folder {path} open")]
-    InUse {
-        /// The data folder.
-        path: std::path::PathBuf,
-    },
-    /// state.redb or the history cannot be opened.
-    #[error(transparent)]
-    State(#[from] settle::OpenSettleError),
-    /// The log cannot be opened.
-    #[error("the log: {0}")]
-    Log(#[from] commit::OpenCommitError),
-    /// registry.redb or a key file cannot be opened.
-    #[error("the registry: {0}")]
-    Registry(#[from] registry::RegistryStoreError),
-    /// admin.key cannot be read or written.
-    #[error("the admin key: {0}")]
-    AdminKey(#[from] registry::KeyFileError),
-    /// `egress.ca_file` cannot be used.
-    #[error("egress.ca_file: {0}")]
-    Tls(#[from] send::TlsError),
-    /// The server cannot listen on an address.
-    #[error(transparent)]
-    Bind(#[from] http::BindError),
-    /// The table of routes has an error.
-    #[error("the routes: {0}")]
-    Routes(#[from] http::router::RouteError),
-    /// Two metrics have the same name.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
-impl StartError {
-    /// state.redb is the first file that the server opens and locks, so this error can mean that another server runs.
-    fn of_state(error: delivery::OpenStoreError, dir: &Path) -> Self {
-        if error.is_in_use() { Self::InUse { path: dir.to_owned() } } else { Self::State(error.into()) }
-    }
-}
-
 /// The parts that exist before the stages start, and that several stages use.
 pub(super) struct SharedResources {
     pub(super) disk: Arc<dyn Disk>,
@@ -121,12 +69,12 @@ pub(super) struct SharedResources {
 impl RunningServer {
     /// Opens all files, recovers, starts the threads, and serves requests.
     #[expect(clippy::too_many_lines, reason = "one line for each part of the server, in the order of their start")]
-    pub(super) fn start(setup: CompiledConfig) -> Result<Self, StartError> {
+    pub(super) fn start(setup: CompiledConfig, sockets: PassedSockets) -> Result<Self, StartError> {
         let config = &setup.config;
         let dir = config.server.data_dir.clone();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
         disk.create_dir(&dir).map_err(|source| StartError::DataDir { path: dir.clone(), source })?;
-        let listeners = http::bind(&config.server)?;
+        let listeners = http::bind(&config.server, sockets)?;
         let tls = send::tls_config(config.egress.ca_file.as_deref())?;
         let metrics = Metrics::new()?;
         count_panics(&metrics);
@@ -211,6 +159,16 @@ impl RunningServer {
     /// The address of the management listener, if there is a separate one.
     pub(super) fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
+    }
+
+    /// Submits events to the commit thread.
+    pub(super) fn commit(&self) -> CommitHandle {
+        self.commit.handle()
+    }
+
+    /// The clock of the server.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The first-start key, if it is in force.

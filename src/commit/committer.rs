@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 use super::batch::BatchCollector;
 use super::group::{BatchOutcome, CommitTime, GroupCommit, GroupInput, GroupOutput};
 use super::notifier::Notifier;
-use crate::handoff::{CommitError, Submission};
+use crate::handoff::{CommitError, CommitPing, Submission};
 use crate::limits::{DISK_SPACE_INTERVAL, HANDOVER_RETRY_PAUSE};
 use crate::model::Timestamp;
 use crate::runtime::{Clock, Metrics};
@@ -37,7 +37,12 @@ pub(super) struct CommitIo {
 
 impl Committer {
     /// Commits submissions until the sender of `quit` is dropped or a write fails, then answers the queued ones.
-    pub(super) fn run(mut self, queue: &Receiver<Box<Submission>>, quit: &Receiver<()>) {
+    pub(super) fn run(
+        mut self,
+        queue: &Receiver<Box<Submission>>,
+        mut pings: Receiver<CommitPing>,
+        quit: &Receiver<()>,
+    ) {
         let _guard = self.io.poison.guard("commit", Arc::clone(&self.io.metrics));
         self.update_window_metrics(self.io.clock.steady());
         let (mut collector, mut stopping) = (BatchCollector::default(), false);
@@ -54,6 +59,14 @@ impl Committer {
                 select! {
                     recv(queue) -> first => first.ok(),
                     recv(quit) -> _ => { stopping = true; continue }
+                    recv(pings) -> ping => {
+                        // The sender may have stopped waiting. Without senders the channel would always be ready.
+                        let answered = ping.map(|ping| _ = ping.try_send(()));
+                        if answered.is_err() {
+                            pings = never();
+                        }
+                        continue;
+                    }
                     // Readiness must recover without an event: while the process is not ready, none may arrive.
                     recv(recheck) -> _ => { self.io.check_disk_space(); continue }
                 }

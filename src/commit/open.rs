@@ -152,10 +152,11 @@ impl OpenedLog {
         let thread = reader.start(requests, end, metrics).map_err(OpenCommitError::Thread)?;
         let reader = StoppableThread { quit, thread };
         let (to, queue) = bounded(COMMIT_QUEUE);
+        let (pings, pinged) = bounded(1);
         let (quit, end) = bounded(0);
         let thread = std::thread::Builder::new().name("commit".into());
-        let thread = thread.spawn(move || committer.run(&queue, &end)).map_err(OpenCommitError::Thread)?;
-        let handle = CommitHandle { to, poison: poison.clone(), handover };
+        let thread = thread.spawn(move || committer.run(&queue, pinged, &end)).map_err(OpenCommitError::Thread)?;
+        let handle = CommitHandle { to, pings, poison: poison.clone(), handover };
         Ok(CommitThreads { handle, body_requests, log, poison, commit: Some((quit, thread)), reader, retain, refs })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use smallvec::SmallVec;
 
 use super::CommitReply;
@@ -115,12 +115,17 @@ impl HandoverState {
     }
 }
 
+/// A request for a sign of life. The commit thread answers between two batches, and writes nothing.
+pub type CommitPing = Sender<()>;
+
 /// Sends submissions to the commit thread.
 #[derive(Debug, Clone)]
 pub struct CommitHandle {
     /// The submissions are boxed: the queue is a ring buffer that is used from end to end, and unboxed submissions would
     /// displace the content of the processor's caches.
     pub(crate) to: Sender<Box<Submission>>,
+    /// Requests for a sign of life.
+    pub(crate) pings: Sender<CommitPing>,
     /// Set when the log accepts no more events.
     pub(crate) poison: Poison,
     /// Set while committed events cannot be handed over, so that no further events are taken.
@@ -149,6 +154,13 @@ impl CommitHandle {
     /// Whether a queue between this handle and the deliveries is full.
     pub fn is_full(&self) -> bool {
         self.to.is_full() || self.handover.is_full()
+    }
+
+    /// Asks the commit thread for a sign of life. The receiver gets one message, and fails if the thread has ended.
+    pub fn ping(&self) -> Receiver<()> {
+        let (answer, answered) = bounded(1);
+        let _ = self.pings.try_send(answer);
+        answered
     }
 
     /// Records whether the commit thread makes no progress.

@@ -16,8 +16,8 @@ mod shard;
 pub use crate::storage::delivery::{BacklogRow, RefillKind, RefillReply, ReplayFilter, RetryResult, WebhookBacklog};
 pub use attempt::{AttemptOutcome, AttemptRequest, RetryDecision, TestAttempt, Transport};
 pub use commit::{
-    AdmittedEvent, BodyRequest, CommitError, CommitHandle, CommitResults, Committed, HandoverState, LoadedBody,
-    RetentionRefs, Submission,
+    AdmittedEvent, BodyRequest, CommitError, CommitHandle, CommitPing, CommitResults, Committed, HandoverState,
+    LoadedBody, RetentionRefs, Submission,
 };
 pub use commit_reply::{CommitReply, ReplyBatch, ReplyReceiver, ReplyRouter};
 pub use settle::{

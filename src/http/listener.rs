@@ -100,6 +100,26 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// Sockets that the service manager passed, by their address.
+#[derive(Debug, Default)]
+pub struct PassedSockets(Vec<(SocketAddr, TcpListener)>);
+
+impl PassedSockets {
+    /// Sockets that listen already.
+    ///
+    /// # Errors
+    /// If the address of a socket cannot be read.
+    pub fn new(sockets: Vec<TcpListener>) -> io::Result<Self> {
+        sockets.into_iter().map(|socket| Ok((socket.local_addr()?, socket))).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Takes the socket of an address.
+    fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let at = self.0.iter().position(|(of, _)| *of == address)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
 /// The running worker threads.
 #[derive(Debug)]
 pub struct ListenerThreads {
@@ -107,25 +127,38 @@ pub struct ListenerThreads {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Binds every configured address.
+/// Binds every configured address. An address of a passed socket uses this socket.
 ///
 /// # Errors
-/// The first address that cannot be bound.
-pub fn bind(config: &Server) -> Result<Listeners, BindError> {
+/// The first address that cannot be bound, or a passed socket whose address is not configured.
+pub fn bind(config: &Server, mut passed: PassedSockets) -> Result<Listeners, BindError> {
     let listener = if config.admin_listen.is_some() { ListenerKind::Public } else { ListenerKind::Combined };
     let public = config.listen.iter().map(|address| (*address, listener));
     let admin = config.admin_listen.map(|address| (address, ListenerKind::Admin));
     let mut listeners =
         Listeners { sockets: Vec::new(), addresses: Vec::new(), admin: None, workers: config.workers.max(1) };
     for (address, listener) in public.chain(admin) {
-        let (socket, bound) = listen(address).map_err(|source| BindError { address, source })?;
+        let opened = passed.take(address).map_or_else(|| listen(address), adopt);
+        let (socket, bound) = opened.map_err(|source| BindError { address, source })?;
         listeners.sockets.push((socket, listener));
         match listener {
             ListenerKind::Admin => listeners.admin = Some(bound),
             ListenerKind::Combined | ListenerKind::Public => listeners.addresses.push(bound),
         }
     }
+    if let Some((address, _)) = passed.0.first() {
+        let why = "the service manager passed a socket of this address, which is neither in server.listen nor \
+                   server.admin_listen: make ListenStream of the socket unit and the configuration equal";
+        return Err(BindError { address: *address, source: io::Error::new(io::ErrorKind::InvalidInput, why) });
+    }
     Ok(listeners)
+}
+
+/// Takes over a socket that listens already.
+fn adopt(socket: TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    socket.set_nonblocking(true)?;
+    let bound = socket.local_addr()?;
+    Ok((socket, bound))
 }
 
 fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

@@ -32,7 +32,7 @@ pub mod upload;
 pub use crate::model::FieldError;
 pub use body::{Body, BodySender};
 pub use body_budget::{BodyBudget, BodyOwner};
-pub use listener::{BindError, ListenerKind, ListenerThreads, Listeners, RequestHandler, Serve, bind};
+pub use listener::{BindError, ListenerKind, ListenerThreads, Listeners, PassedSockets, RequestHandler, Serve, bind};
 pub use management::{BackgroundTasks, ManagementHandle, ManagementThreads};
 pub use management_request::ManagementRequest;
 pub use panic::catch_panic;

@@ -101,6 +101,9 @@ pub const STALL_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub const STALL_CHECKS: u32 = 10;
 /// Time after the end of the drain at which the process ends, even if a part of it has not stopped.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
+/// Time without a sign of life of the commit thread after which systemd's watchdog is no longer fed. An fsync may take
+/// almost as long.
+pub const COMMIT_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Time that the last line of the log may take. Standard error may be blocked.
 pub const LAST_LOG_WAIT: Duration = Duration::from_millis(500);
 

@@ -115,7 +115,10 @@ impl Node {
             .map(|(index, inbox)| SteppedShard::new((index, SHARDS), setup.clone(), ports.clone(), inbox, seeded()));
         let shards = shards.collect();
         let (to_commit, submissions) = bounded(64);
-        let handle = CommitHandle { to: to_commit, poison: log.poison.clone(), handover: Arc::clone(&log.handover) };
+        // There is no commit thread that could give signs of life.
+        let (pings, _) = bounded(1);
+        let (poison, handover) = (log.poison.clone(), Arc::clone(&log.handover));
+        let handle = CommitHandle { to: to_commit, pings, poison, handover };
         let permits = Arc::new(IngestPermits::new(256 << 10));
         let ingest = Ingest::new(Shared::clone(&registry.shared), handle, permits, Arc::clone(&memory));
         let to_settle = VecDeque::new();

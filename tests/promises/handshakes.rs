@@ -116,7 +116,7 @@ fn a_webhook_created_again_at_asana_is_accepted_after_its_old_secret_is_forgotte
         let body = |n: u32| json!({ "events": [{ "action": "changed", "n": n, "of": name }] }).to_string();
         assert_eq!(asana_handshake(&server, &path, &first), 200);
         assert_eq!(asana_event(&server, &path, &first, &body(1)), 200);
-        // Nobody can replace the secret by another handshake.
+        // Another handshake does not replace the secret.
         assert_eq!(asana_handshake(&server, &path, &second), 401);
         assert_eq!(asana_event(&server, &path, &second, &body(2)), 401);
 

@@ -50,6 +50,7 @@ mod rejections;
 mod retry;
 mod scale;
 mod secrecy;
+mod systemd;
 mod tidy;
 mod timing;
 mod tokens;

@@ -503,11 +503,11 @@ fn sources(s: &mut Session) {
     s.call("PATCH", SOURCE, &["acme"], "", Some(json!({ "status": "active" })), 200);
     s.call("POST", PARTNER, &[&token], "", Some(json!({ "event_type": "user.created", "data": {} })), 422);
     let rotated = s.call("POST", "/api/v1/sources/{source_id}/rotate-token", &["acme"], "", None, 200).json();
-    const FORGET: &str = "/api/v1/sources/{source_id}/forget-secret";
-    s.call("POST", FORGET, &["acme"], "", None, 409);
+    let forget = "/api/v1/sources/{source_id}/forget-secret";
+    s.call("POST", forget, &["acme"], "", None, 409);
     let asana = json!({ "name": "asana", "kind": "asana", "secrets": ["a-secret-of-asana"] });
     s.call("POST", "/api/v1/sources", &[], "", Some(asana), 201);
-    s.call("POST", FORGET, &["asana"], "", None, 200);
+    s.call("POST", forget, &["asana"], "", None, 200);
     s.call("POST", PARTNER, &[&token], "", Some(event.clone()), 401);
     s.call("POST", PARTNER, &[rotated["token"].as_str().unwrap()], "", Some(event), 200);
     s.call("DELETE", SOURCE, &["acme"], "", None, 204);

@@ -380,17 +380,17 @@ mod tests {
     use crate::storage::sim::{DiskFault, Loss, SimDisk};
 
     fn history(disk: &Arc<MemoryDisk>, file_bytes: u64) -> HistoryWriter {
-        open_history(Arc::<MemoryDisk>::clone(disk), file_bytes)
+        open_history(&(Arc::<MemoryDisk>::clone(disk) as Arc<dyn Disk>), file_bytes)
     }
 
-    fn open_history(disk: Arc<dyn Disk>, file_bytes: u64) -> HistoryWriter {
-        let state = RedbFile::open(Arc::clone(&disk), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
+    fn open_history(disk: &Arc<dyn Disk>, file_bytes: u64) -> HistoryWriter {
+        let state = RedbFile::open(Arc::clone(disk), Path::new("/d/state"), 1 << 20, STATE_FILE).unwrap();
         let txn = state.write(false).unwrap();
         txn.open_table(HISTORY).unwrap();
         txn.commit().unwrap();
         let zero = Timestamp::default();
         let open = |txn: &ReadTransaction| {
-            HistoryWriter::open(Arc::clone(&disk), Path::new("/d/history"), file_bytes, false, txn, false, zero)
+            HistoryWriter::open(Arc::clone(disk), Path::new("/d/history"), file_bytes, false, txn, false, zero)
         };
         state.read(open).unwrap()
     }
@@ -472,7 +472,7 @@ mod tests {
     }
 
     fn sim_history(disk: &SimDisk) -> HistoryWriter {
-        open_history(Arc::new(disk.clone()), 1 << 20)
+        open_history(&(Arc::new(disk.clone()) as Arc<dyn Disk>), 1 << 20)
     }
 
     #[test]
