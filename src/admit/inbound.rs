@@ -8,6 +8,7 @@
 //! An unauthenticated sender learns nothing: an unknown token, an inactive token and a wrong signature get the same response
 //! and cost the same work.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -75,7 +76,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
     ) -> Result<Response, Problem> {
         let mut body = Bytes::new();
         // A panic is caught here too, because the request that caused it is a refused request of the source.
-        let received = catch_panic(self.process(exchange, inbound, source, &mut body)).await;
+        let received = catch_panic(pin!(self.process(exchange, inbound, source, &mut body))).await;
         let (response, outcome) = match received.map_err(InboundRefusal::from).flatten() {
             Ok(received) => received,
             Err(refusal) => return Err(self.refused(inbound, source, refusal, &body)),

@@ -1,6 +1,7 @@
 //! Handles a request in this order: the general checks of the head, the route, authentication, the body.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -219,13 +220,15 @@ impl<D: RegistryReader, S: Submit, M: Management> http::RequestHandler for Worke
         let access = self.admit.access.load().has_origins().then(|| self.admit.access.load_full());
         let listed = access.as_ref().and_then(|access| listed_origin(access, &parts));
         let preflight = listed.as_ref().and_then(|_| cors::preflight(&parts));
-        let handled = async {
-            match preflight {
-                Some(response) => Ok(response),
-                None => self.handle(&mut exchange, parts, &id).await,
-            }
+        let handled = {
+            let work = pin!(async {
+                match preflight {
+                    Some(response) => Ok(response),
+                    None => self.handle(&mut exchange, parts, &id).await,
+                }
+            });
+            http::catch_panic(work).await.and_then(|handled| handled)
         };
-        let handled = http::catch_panic(handled).await.and_then(|handled| handled);
         let mut response = handled.unwrap_or_else(|problem| refuse(problem, &id));
         if access.is_some() {
             cors::set_headers(listed.as_ref(), &mut response);
