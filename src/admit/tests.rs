@@ -30,6 +30,7 @@ mod event_type;
 mod inbound;
 mod manage;
 mod panic;
+mod size;
 
 /// A small registry and commit: keys named after their roles, tenants `default` and `acme`, one webhook for each event, and
 /// a commit that remembers ids.
