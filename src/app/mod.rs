@@ -23,6 +23,7 @@ mod server;
 mod startup;
 mod statistics_backend;
 mod test_delivery;
+mod transport;
 mod watchdog;
 
 use std::io::{self, Write};

@@ -12,11 +12,13 @@ use super::adapters::{AdapterParts, RequestHandlers, build};
 use super::callbacks::ThreadFailures;
 use super::keys::{AdminKey, access, admin_key};
 use super::operational_events::OutboxThread;
+use super::transport::ShardTransport;
 use super::watchdog;
 use super::{CompiledConfig, apply_file, startup};
 use crate::admit::ProcessHealth;
 use crate::api::routes;
 use crate::auth::SharedAccessRules;
+use crate::bus::{EventBus, EventBusHandle};
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
@@ -26,7 +28,7 @@ use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random, count_panics};
-use crate::send::{self, ClientSetup, DeliveryClient, DnsResolver};
+use crate::send::{self, ClientSetup, DnsResolver};
 use crate::service::Service;
 use crate::service::apply::DeclarationFile;
 use crate::settle;
@@ -44,6 +46,7 @@ pub(super) struct RunningServer {
     health: Arc<ProcessHealth>,
     guard: SharedEgressGuard,
     dns: DnsResolver,
+    bus: Option<EventBus>,
     tokens: SharedAccessRules,
     failed: Arc<ThreadFailures>,
     listeners: http::ListenerThreads,
@@ -148,11 +151,13 @@ impl RunningServer {
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
         let dns =
             DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
-        let dispatch =
-            resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), (client, dns.clone()))?;
+        let bus = setup.bus.as_ref().map(|bus| EventBus::start(Arc::clone(bus), &tls)).transpose()?;
+        let bus_handle = bus.as_ref().map(EventBus::handle);
+        let transports = (client, dns.clone(), bus_handle.clone());
+        let dispatch = resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), transports)?;
         commit.start_retention(Arc::new(settle::SettleRetentionRefs::new(state.handle.clone(), state.records.clone())));
 
-        let health = resources.health(&dir, &state, &commit, &failed);
+        let health = resources.health(&dir, &state, &commit, (&failed, bus_handle));
         let (router, manage) = (Arc::new(routes::router()?), ManagementThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let tokens: SharedAccessRules = Arc::new(ArcSwap::new(setup.access));
@@ -166,6 +171,7 @@ impl RunningServer {
             guard: &guard,
             tls,
             dns: dns.clone(),
+            bus: setup.bus.clone(),
             tokens: &tokens,
             router,
             manage: &manage,
@@ -186,6 +192,7 @@ impl RunningServer {
             health,
             guard,
             dns,
+            bus,
             tokens,
             failed,
             listeners,
@@ -260,8 +267,8 @@ impl RunningServer {
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Returns whether every part
     /// stopped without an error.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, settle, registry, .. } =
-            self;
+        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, bus, .. } = self;
+        let Self { settle, registry, .. } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
@@ -278,6 +285,9 @@ impl RunningServer {
         if let Err(error) = shards.join() {
             tracing::error!(%error, "stopping");
             clean = false;
+        }
+        if let Some(bus) = bus {
+            bus.stop();
         }
         if let Err(error) = registry.stop() {
             tracing::error!(%error, "stopping: the registry");
@@ -380,7 +390,7 @@ impl SharedResources {
         registry: &registry::RegistryThread,
         commit: &commit::CommitThreads,
         (inboxes, endpoint_states): (Vec<mpsc::Receiver<ToShard>>, dispatch::EndpointsAtStart),
-        (client, dns): (ClientSetup, DnsResolver),
+        (client, dns, bus): (ClientSetup, DnsResolver, Option<EventBusHandle>),
     ) -> io::Result<dispatch::ShardThreads> {
         let setup = dispatch::DispatchSetup {
             webhooks: Shared::clone(&registry.shared),
@@ -395,6 +405,7 @@ impl SharedResources {
             endpoint_states,
         };
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
-        dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone(), dns.clone()))
+        let transport = move |_| ShardTransport::new(client.clone(), dns.clone(), bus.clone());
+        dispatch::start(&setup, &ports, inboxes, transport)
     }
 }

@@ -18,6 +18,7 @@ mod endpoint_auth;
 mod event;
 mod sent_request;
 mod sign;
+mod subject;
 mod webhook;
 
 pub use delivery_body::DeliveryBody;
@@ -28,7 +29,8 @@ pub use endpoint_auth::{Credentials, EndpointAuth};
 pub use event::Event;
 pub use sent_request::SentRequest;
 pub use sign::{
-    DeliverySignError, DeliverySigner, RequestPreview, SignedDelivery, USER_AGENT, is_reserved_header,
-    is_signature_header, preview,
+    BUS_HEADER_PREFIX, DeliverySignError, DeliverySigner, RequestPreview, SignedDelivery, USER_AGENT,
+    is_reserved_header, is_signature_header, preview,
 };
+pub use subject::{SUBJECT_SCHEME, SubjectError, SubjectPattern, SubjectTemplate, SubjectTooLong};
 pub use webhook::{Endpoint, SigningKeys, Subscription, Webhook, WebhookSettings};

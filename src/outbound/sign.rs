@@ -23,7 +23,11 @@ const SIGNATURE: HeaderName = HeaderName::from_static(SIGNATURE_HEADER);
 const CORRELATION_ID: HeaderName = HeaderName::from_static(own::X_CORRELATION_ID);
 const TRACEPARENT: HeaderName = HeaderName::from_static(own::TRACEPARENT);
 
+const EVENT_TYPE: HeaderName = HeaderName::from_static(own::EVENT_TYPE);
 const HOPS: HeaderName = HeaderName::from_static(own::HOPS);
+
+/// The beginning of the names of headers that are commands to the broker of the event bus.
+pub const BUS_HEADER_PREFIX: &str = "nats-";
 
 /// The `User-Agent` of every request that Hooktide sends.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
@@ -96,6 +100,8 @@ pub struct SignedDelivery {
     correlation_id: Option<HeaderValue>,
     traceparent: Option<HeaderValue>,
     hops: HeaderValue,
+    /// The type of the event, for a message of the event bus. An HTTP request has its host and user agent instead.
+    event_type: Option<HeaderValue>,
     body: DeliveryBody,
 }
 
@@ -192,6 +198,7 @@ impl DeliverySigner {
         }
         let is_standard = matches!(profile.signing(), ProfileSigning::Standard);
         let content_type = content_type(profile.body(), &head.event);
+        let event_type = webhook.endpoint.subject.as_ref().map(|_| HeaderValue::from_str(head.event.event_type));
         let hops = if head.event.hops == 0 { FIRST_HOP } else { (u16::from(head.event.hops) + 1).into() };
 
         let written = out.split().freeze();
@@ -210,6 +217,7 @@ impl DeliverySigner {
             correlation_id: given(texts.correlation_id),
             traceparent: given(texts.traceparent),
             hops,
+            event_type: event_type.transpose()?,
             body: DeliveryBody::new(written.slice(texts.prefix), data, suffix),
         })
     }
@@ -344,12 +352,22 @@ impl SignedDelivery {
         self.body.total_bytes()
     }
 
+    /// The body in one buffer.
+    pub fn body_bytes(&self) -> Bytes {
+        self.body.to_bytes()
+    }
+
     /// Adds all headers to `headers`.
     pub fn headers(&self, webhook: &Webhook, mut headers: HeaderMap) -> HeaderMap {
         let profile = &webhook.profile;
-        headers.insert(header::HOST, webhook.endpoint.authority.clone());
+        match &self.event_type {
+            Some(event_type) => _ = headers.insert(EVENT_TYPE, event_type.clone()),
+            None => {
+                headers.insert(header::HOST, webhook.endpoint.authority.clone());
+                headers.insert(header::USER_AGENT, profile.user_agent().unwrap_or(&USER_AGENT).clone());
+            }
+        }
         headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-        headers.insert(header::USER_AGENT, profile.user_agent().unwrap_or(&USER_AGENT).clone());
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }
@@ -364,7 +382,8 @@ impl SignedDelivery {
         for (name, value) in webhook.headers.iter().map(|(name, value)| (name, value)).chain(auth) {
             // These headers were refused when the webhook was created. A delivery checks again, because such a header
             // could change the framing or the signature.
-            if !is_reserved_header(name) && !profile.sets_header(name) {
+            let is_command = self.event_type.is_some() && name.as_str().starts_with(BUS_HEADER_PREFIX);
+            if !is_reserved_header(name) && !profile.sets_header(name) && !is_command {
                 headers.insert(name.clone(), value.clone());
             }
         }

@@ -406,5 +406,6 @@ fn check_url(url: &str) -> Result<Endpoint, UrlProblem> {
         port: if tls { 443 } else { 80 },
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::try_from(target).unwrap(),
+        subject: None,
     })
 }
