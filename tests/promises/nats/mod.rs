@@ -1,0 +1,6 @@
+//! The event bus: webhooks publish to NATS JetStream, with the server that `./test` installs.
+
+mod broker;
+mod faults;
+mod publish;
+mod rights;
