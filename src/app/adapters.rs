@@ -100,6 +100,7 @@ fn service(parts: &AdapterParts<'_>, rejections: &Arc<Rejections>) -> Service {
             metrics: Arc::clone(&resources.metrics),
         }),
         log: parts.commit.log(),
+        has_bus: bus.is_some(),
         check_url: Box::new(move |url| match (url.starts_with(SUBJECT_SCHEME), &bus) {
             (false, _) => Endpoint::try_new(url, &guard.load())
                 .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() }),

@@ -151,7 +151,7 @@ impl RunningServer {
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
         let dns =
             DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
-        let bus = setup.bus.as_ref().map(|bus| EventBus::start(Arc::clone(bus), &tls)).transpose()?;
+        let mut bus = setup.bus.as_ref().map(|bus| EventBus::start(Arc::clone(bus), &tls)).transpose()?;
         let bus_handle = bus.as_ref().map(EventBus::handle);
         let transports = (client, dns.clone(), bus_handle.clone());
         let dispatch = resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), transports)?;
@@ -177,6 +177,9 @@ impl RunningServer {
             manage: &manage,
         });
         let listeners = listeners.serve(&admit)?;
+        if let Some(bus) = &mut bus {
+            bus.start_consuming(Shared::clone(&registry.shared), admit);
+        }
         let outbox = (state.records.clone(), state.handle.clone());
         let outbox = OutboxThread::start(ingest, resources.clock.clone(), outbox, outbox_wakeups)?;
         watchdog::watch_stages(Arc::clone(&resources.metrics), commit.handle())?;
@@ -267,12 +270,15 @@ impl RunningServer {
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Returns whether every part
     /// stopped without an error.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, bus, .. } = self;
+        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, mut bus, .. } = self;
         let Self { settle, registry, .. } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
         health.start_draining();
+        if let Some(bus) = &mut bus {
+            bus.stop_consuming();
+        }
         // Deliveries continue while the last requests are answered.
         listeners.stop(left());
         listeners.join();

@@ -1,5 +1,6 @@
 //! The connection to the broker, on a thread with a runtime of its own.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -9,19 +10,24 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{Client, Event};
 use rustls::ClientConfig;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
+use super::consume::{MessageReceiver, run_consumers};
 use super::settings::BusSettings;
 use super::{monitor, stream};
 use crate::limits::{
     BUS_ACK_TIMEOUT_MAX, BUS_ACKS_MAX, BUS_API_TIMEOUT, BUS_COMMANDS_MAX, BUS_CONNECT_TIMEOUT, BUS_LOST_ACK_TIMEOUT,
     BUS_PING_INTERVAL, BUS_RECONNECT_DELAY_MAX, BUS_RECONNECT_DELAY_MIN,
 };
+use crate::registry::Shared;
 
 /// The running event bus.
 #[derive(Debug)]
 pub struct EventBus {
     handle: EventBusHandle,
+    runtime: Handle,
+    consumers: Option<tokio::task::JoinHandle<()>>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -40,8 +46,8 @@ pub(super) struct BusState {
     /// Manages streams and consumers.
     pub(super) manager: Context,
     link: watch::Receiver<Link>,
-    /// Why the stream cannot be used, as text.
-    problem: Mutex<Option<Box<str>>>,
+    /// What does not work, by the name of the part.
+    problems: Mutex<BTreeMap<Box<str>, Box<str>>>,
 }
 
 /// The connections so far.
@@ -90,10 +96,11 @@ impl EventBus {
                 .max_ack_inflight(BUS_ACKS_MAX)
                 .build(client.clone());
             let manager = ContextBuilder::new().timeout(BUS_API_TIMEOUT).build(client.clone());
-            Ok::<_, io::Error>(BusState { settings, client, publisher, manager, link, problem: Mutex::default() })
+            Ok::<_, io::Error>(BusState { settings, client, publisher, manager, link, problems: Mutex::default() })
         })?;
         let handle = EventBusHandle(Arc::new(state));
         let (stop, stopped) = oneshot::channel::<()>();
+        let of_thread = runtime.handle().clone();
         let state = Arc::clone(&handle.0);
         let run = move || {
             runtime.block_on(async {
@@ -106,7 +113,7 @@ impl EventBus {
             });
         };
         let thread = thread::Builder::new().name("nats".into()).spawn(run)?;
-        Ok(Self { handle, stop, thread })
+        Ok(Self { handle, runtime: of_thread, consumers: None, stop, thread })
     }
 
     /// A handle for the users of the bus.
@@ -114,9 +121,22 @@ impl EventBus {
         self.handle.clone()
     }
 
+    /// Starts to consume for the sources in the registry.
+    pub fn start_consuming(&mut self, registry: Shared, receiver: Arc<dyn MessageReceiver>) {
+        let state = Arc::clone(&self.handle.0);
+        self.consumers = Some(self.runtime.spawn(run_consumers(state, registry, receiver)));
+    }
+
+    /// Stops to consume. Messages in progress are delivered again after the next start, and are duplicates then.
+    pub fn stop_consuming(&mut self) {
+        if let Some(consumers) = self.consumers.take() {
+            consumers.abort();
+        }
+    }
+
     /// Closes the connection and ends the thread. Attempts must have ended before.
     pub fn stop(self) {
-        let Self { handle, stop, thread } = self;
+        let Self { handle, stop, thread, .. } = self;
         drop(handle);
         drop(stop);
         // The thread has no result, and a panic was already printed.
@@ -125,12 +145,14 @@ impl EventBus {
 }
 
 impl EventBusHandle {
-    /// What keeps webhooks from publishing; `None` if nothing does.
+    /// What keeps webhooks from publishing or sources from consuming; `None` if nothing does.
     pub fn problem(&self) -> Option<String> {
         if !self.0.is_connected() {
             return Some("not connected to a server of nats.url".to_owned());
         }
-        self.0.problem.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(str::to_owned)
+        let problems = self.0.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = problems.iter().map(|(part, problem)| format!("{part}: {problem}")).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 }
 
@@ -145,16 +167,21 @@ impl BusState {
         self.link.clone()
     }
 
-    /// Sets why the stream cannot be used, and logs a change.
-    pub(super) fn set_problem(&self, problem: Option<String>) {
-        let problem: Option<Box<str>> = problem.map(Into::into);
-        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if *known != problem {
-            match &problem {
-                Some(problem) => tracing::error!(target: "hooktide::bus", %problem, "the stream cannot be used"),
-                None => tracing::info!(target: "hooktide::bus", "the stream can be used"),
+    /// Sets why a part does not work, or that it works, and logs a change.
+    pub(super) fn set_problem(&self, part: &str, problem: Option<String>) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        if problems.get(part).map(|known| &**known) == problem.as_deref() {
+            return;
+        }
+        match problem {
+            Some(problem) => {
+                tracing::error!(target: "hooktide::bus", part, %problem, "a part of the event bus does not work");
+                problems.insert(part.into(), problem.into());
             }
-            *known = problem;
+            None => {
+                tracing::info!(target: "hooktide::bus", part, "a part of the event bus works again");
+                problems.remove(part);
+            }
         }
     }
 }

@@ -18,11 +18,13 @@
 //! This folder must never know HTTP requests, queues or the retry schedule.
 
 mod connection;
+mod consume;
 mod monitor;
 mod settings;
 mod stream;
 mod transport;
 
 pub use connection::{EventBus, EventBusHandle};
+pub use consume::{BusReceipt, InboundMessage, MessageFuture, MessageReceiver};
 pub use settings::BusSettings;
 pub use transport::BusTransport;

@@ -7,10 +7,10 @@ use rustls::ClientConfig;
 use url::Url;
 
 use crate::config::{Environment, NatsConfig, PartError, read_secret_file};
-use crate::limits::{BUS_NAME_BYTES_MAX, BUS_SERVERS_MAX, BUS_SUBJECTS_MAX};
-use crate::model::{Secret, SecretSetting};
+use crate::limits::{BUS_SERVERS_MAX, BUS_SUBJECTS_MAX};
+use crate::model::{BUS_NAME_ALLOWED, Secret, SecretSetting, SubjectPattern, is_bus_name};
 use crate::outbound::tls::{EndpointTls, TlsSettings};
-use crate::outbound::{Endpoint, SubjectPattern, SubjectTemplate};
+use crate::outbound::{Endpoint, SubjectTemplate};
 
 /// The settings of the event bus, checked.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl BusSettings {
     /// What is wrong and what is allowed.
     pub fn endpoint(&self, url: &str) -> Result<Endpoint, String> {
         let template = SubjectTemplate::parse(url).map_err(|error| error.to_string())?;
-        if !self.subjects.iter().any(|pattern| pattern.covers(&template)) {
+        if !self.subjects.iter().any(|pattern| template.is_covered_by(pattern)) {
             return Err(format!("this subject is not allowed: webhooks may publish to {}", joined(&self.subjects)));
         }
         Ok(Endpoint::of_subject(url, template))
@@ -268,12 +268,3 @@ impl BusSettingsCheck {
 
 /// The characters of an NKey seed.
 const NKEY_SEED_CHARS: usize = 58;
-
-/// The allowed names of streams and consumers.
-pub(super) const BUS_NAME_ALLOWED: &str = "expected 1 to 64 of A-Z a-z 0-9 _ and -";
-
-/// Whether a text can be the name of a stream or a consumer.
-pub(super) fn is_bus_name(name: &str) -> bool {
-    (1..=BUS_NAME_BYTES_MAX).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
-}

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{Config, StorageType};
 use super::connection::BusState;
 use super::settings::{BusSettings, joined};
 use crate::limits::BUS_CHECK_INTERVAL;
-use crate::outbound::SubjectPattern;
+use crate::model::SubjectPattern;
 
 /// Checks the stream after each connection, and again and again while it cannot be used.
 pub(super) async fn keep_checked(state: Arc<BusState>) {
@@ -18,7 +18,7 @@ pub(super) async fn keep_checked(state: Arc<BusState>) {
         link.borrow_and_update();
         let problem = if state.is_connected() { check(&state).await.err() } else { None };
         let is_usable = problem.is_none();
-        state.set_problem(problem);
+        state.set_problem("stream", problem);
         tokio::select! {
             changed = link.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(BUS_CHECK_INTERVAL), if !is_usable => {}

@@ -18,8 +18,8 @@ pub const BUS_RECONNECT_DELAY_MIN: Duration = Duration::from_millis(100);
 pub const BUS_RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 /// Time for a request that manages streams and consumers, and for one of a monitoring port.
 pub const BUS_API_TIMEOUT: Duration = Duration::from_secs(5);
-/// The interval at which a stream is checked that cannot be used.
-pub const BUS_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The interval at which a stream or a consumer is checked that cannot be used.
+pub const BUS_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages that wait for the connection. An attempt that finds no room waits.
 pub const BUS_COMMANDS_MAX: usize = 4_096;
 /// Messages that wait for their acks. An attempt that finds no room waits.
@@ -30,3 +30,19 @@ pub const BUS_LOST_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BUS_ACK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// Bytes that are read of the answer of a monitoring port.
 pub const BUS_MONITOR_BYTES_MAX: usize = 1 << 20;
+/// The interval at which changes of the sources are looked for.
+pub const BUS_SOURCES_INTERVAL: Duration = Duration::from_millis(500);
+/// Messages of a source that are in progress. They share commits.
+pub const BUS_MESSAGES_IN_FLIGHT: usize = 256;
+/// Time after which the broker delivers a message again that was not acknowledged.
+pub const BUS_ACK_WAIT: Duration = Duration::from_secs(30);
+/// The interval of the heartbeats of a pull without messages. A pull without two of them is renewed.
+pub const BUS_HEARTBEAT: Duration = Duration::from_secs(5);
+/// The duration of a pull.
+pub const BUS_PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// The shortest and the longest time after which a message is delivered again that could not be accepted.
+pub const BUS_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+/// See [`BUS_RETRY_DELAY_MIN`].
+pub const BUS_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+
+const _: () = assert!(BUS_HEARTBEAT.as_secs() * 2 < BUS_PULL_EXPIRES.as_secs());

@@ -32,5 +32,5 @@ pub use sign::{
     BUS_HEADER_PREFIX, DeliverySignError, DeliverySigner, RequestPreview, SignedDelivery, USER_AGENT,
     is_reserved_header, is_signature_header, preview,
 };
-pub use subject::{SUBJECT_SCHEME, SubjectError, SubjectPattern, SubjectTemplate, SubjectTooLong};
+pub use subject::{SUBJECT_SCHEME, SubjectTemplate, SubjectTemplateError, SubjectTooLong};
 pub use webhook::{Endpoint, SigningKeys, Subscription, Webhook, WebhookSettings};

@@ -57,6 +57,7 @@ pub(crate) fn world() -> TestService {
         statistics: Arc::clone(&statistics) as Arc<dyn StatisticsBackend>,
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
+        has_bus: false,
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: clock.clone(),

@@ -21,6 +21,7 @@ use crate::config::{
     Config, ConfigDraft, ConfigError, ConfigErrors, Environment, LoadedConfig, Loader, PartError, key_of,
 };
 use crate::inbound::source::{ConfiguredSources, FileSource};
+use crate::model::kind;
 use crate::outbound::profile::Profiles;
 use crate::registry::catalogue::{self, CatalogueBuilder};
 use crate::service::apply::DeclarationFile;
@@ -144,6 +145,13 @@ fn sources(draft: &mut ConfigDraft, environment: &Environment) -> Vec<FileSource
         };
         if !draft.errors[..before].iter().any(unread) {
             draft.errors.push(error);
+        }
+    }
+    for (index, source) in draft.config.sources.iter().enumerate().filter(|_| draft.config.nats.is_none()) {
+        if source.settings.kind == kind::NATS {
+            let path = ["sources".to_owned(), index.to_string(), "kind".to_owned()];
+            let problem = "kind nats needs an event bus, and the configuration has none: set nats.url";
+            draft.errors.push(draft.origins.error(&path, problem.to_owned()));
         }
     }
     for (index, warning) in warnings {
