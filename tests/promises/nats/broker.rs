@@ -114,12 +114,7 @@ impl Broker {
 
     /// A client of this broker.
     pub fn client(&self) -> BrokerClient {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let context = runtime.block_on(async {
-            let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
-            jetstream::new(options.connect(self.url()).await.unwrap())
-        });
-        BrokerClient { runtime, context }
+        BrokerClient::to(&self.url())
     }
 }
 
@@ -149,6 +144,25 @@ pub struct BrokerClient {
 }
 
 impl BrokerClient {
+    /// A client of the broker at this URL.
+    pub fn to(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let context = runtime.block_on(async {
+            let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+            jetstream::new(options.connect(url).await.unwrap())
+        });
+        Self { runtime, context }
+    }
+
+    /// Publishes a message and waits for its ack.
+    pub fn publish(&self, subject: &'static str, headers: &[(&str, &str)], body: &[u8]) {
+        let all: async_nats::HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let body = body.to_vec().into();
+        let ack = async { self.context.publish_with_headers(subject, all, body).await.unwrap().await.unwrap() };
+        assert!(!self.runtime.block_on(ack).duplicate);
+    }
+
     /// The number of messages in the stream.
     pub fn count(&self) -> u64 {
         self.runtime.block_on(async {
