@@ -188,6 +188,7 @@ fn webhook(no: u32) -> Arc<Webhook> {
         port: 80,
         authority: http::HeaderValue::from_static("127.0.0.1"),
         target: http::uri::PathAndQuery::from_static("/"),
+        subject: None,
     };
     let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     Arc::new(Webhook {

@@ -35,6 +35,7 @@ fn draft(n: usize) -> WebhookSettings {
         port: 443,
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::from_static("/hook"),
+        subject: None,
     };
     let keys = SigningKeys { current: Arc::new(SigningKey::generate()), previous: Vec::new() };
     WebhookSettings {

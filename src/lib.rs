@@ -40,6 +40,7 @@ pub mod settle;
 pub mod auth;
 pub mod ingest;
 
+pub mod bus;
 pub mod http;
 pub mod service;
 

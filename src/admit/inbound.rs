@@ -19,7 +19,8 @@ use super::event_type;
 use super::publish::{refused, unavailable};
 use super::refusal::{InboundRefusal, bad_signature, call_failed, unknown_source, unknown_token};
 use super::worker::{Exchange, Worker};
-use super::{Management, RegistryReader, reply};
+use super::{Admit, Management, RegistryReader, reply};
+use crate::handoff::ReplyRouter;
 use crate::http::incoming::BodyLimits;
 use crate::http::request::{MediaType, RequestHead, unsupported};
 use crate::http::{Body, BodyOwner, Problem, ProblemCode, Response, Verb, Verbs, catch_panic};
@@ -158,7 +159,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             let request_id = inbound.id.to_str().unwrap_or_default();
             tracing::warn!(request_id, source = &*source.name, %error, "an event map could not be applied");
         }
-        match self.submit(inbound, source, &intake, hops, bytes).await {
+        match admit.submit_inbound(inbound, source, &intake, hops, bytes, Some(&self.reply_router)).await {
             IngestResult::Accepted { committed, .. } => {
                 let outcome =
                     if committed.is_duplicate() { InboundOutcome::Duplicate } else { InboundOutcome::Accepted };
@@ -188,6 +189,9 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         let none = |reason| Err(InboundRefusal::with_reason(unknown_source(), reason));
         if is_inactive {
             return none("the source is inactive");
+        }
+        if source.bus.is_some() {
+            return none("the source consumes messages of NATS and takes no requests");
         }
         if source.token.is_some() {
             return none("a partner sends to the URL with its token, not to the name of the source");
@@ -278,15 +282,18 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok((response, InboundOutcome::Handshake))
     }
+}
 
-    /// Submits the event of a request.
-    fn submit<'a>(
+impl<D: RegistryReader, S: Submit, M> Admit<D, S, M> {
+    /// Submits the event of a request or a message.
+    pub(super) fn submit_inbound<'a>(
         &'a self,
         inbound: InboundRequest<'_>,
         source: &Source,
         intake: &InboundEvent<'_>,
         hops: u8,
         body: &Bytes,
+        reply_router: Option<&'a ReplyRouter>,
     ) -> impl Future<Output = IngestResult> + use<'a, D, S, M> {
         let headers = kept_headers(source, &inbound.parts.headers);
         let is_rebuilt = intake.in_place_of_body.is_some();
@@ -318,9 +325,9 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
                 signed_id: external_id.is_some() && source.recipe.id_is_signed,
                 signed_type: intake.topic.is_some() && inbound.path.is_empty() && source.recipe.type_is_signed,
             }),
-            ..EventDraft::new(of, origin, self.admit.clock.now(), data)
+            ..EventDraft::new(of, origin, self.clock.now(), data)
         };
-        self.admit.ingest.submit_event(&draft, body, Some(&self.reply_router))
+        self.ingest.submit_event(&draft, body, reply_router)
     }
 }
 
@@ -328,7 +335,7 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
 ///
 /// # Errors
 /// 415 for a compressed body or a charset other than UTF-8.
-fn content(head: &RequestHead<'_>) -> Result<ContentKind, Problem> {
+pub(super) fn content(head: &RequestHead<'_>) -> Result<ContentKind, Problem> {
     if head.media_type()? == MediaType::Json {
         return Ok(ContentKind::Json);
     }

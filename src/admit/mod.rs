@@ -11,6 +11,7 @@ mod event_type;
 mod external_calls;
 mod health;
 mod inbound;
+mod message;
 mod parse;
 mod publish;
 mod refusal;

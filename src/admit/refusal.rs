@@ -12,7 +12,7 @@ use hyper::header::HeaderName;
 use super::external_calls::ExternalCallError;
 use super::inbound::InboundRequest;
 use super::worker::Worker;
-use super::{Management, RegistryReader};
+use super::{Admit, Management, RegistryReader};
 use crate::http::request::invalid;
 use crate::http::{FieldError, ListenerKind, Problem, ProblemCode, RouteTarget};
 use crate::inbound::source::{IntakeError, Rejection, Source, has_secret_in_body, is_hidden};
@@ -83,6 +83,25 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         status: StatusCode,
         body: &[u8],
     ) {
+        let path = match &source.token {
+            Some(token) if inbound.has_token => format!("{}…{}", path::PARTNER, token.hint),
+            _ => inbound.parts.uri.path().to_owned(),
+        };
+        self.admit.list_refusal(inbound, source, refusal, status, format!("{} {path}", inbound.parts.method), body);
+    }
+}
+
+impl<D, S, M> Admit<D, S, M> {
+    /// Adds a refused request or message to the rejections of its source. `name` is the method and path of a request.
+    pub(super) fn list_refusal(
+        &self,
+        inbound: InboundRequest<'_>,
+        source: &Source,
+        refusal: &InboundRefusal,
+        status: StatusCode,
+        name: String,
+        body: &[u8],
+    ) {
         let mut reason = match (&refusal.reason, &*refusal.problem.detail) {
             (Some(reason), _) => reason.to_string(),
             (None, detail) => detail.to_owned(),
@@ -91,16 +110,12 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
             // Writing to a `String` cannot fail.
             let _ = write!(reason, "; {}: {}", violation.pointer, violation.detail);
         }
-        let path = match &source.token {
-            Some(token) if inbound.has_token => format!("{}…{}", path::PARTNER, token.hint),
-            _ => inbound.parts.uri.path().to_owned(),
-        };
         let rejection = Rejection {
-            at: self.admit.clock.now(),
+            at: self.clock.now(),
             request_id: inbound.id.to_str().unwrap_or_default().into(),
             status: status.as_u16(),
             reason: reason.into(),
-            request: format!("{} {path}", inbound.parts.method).into(),
+            request: name.into(),
             headers: Vec::new(),
             body: Box::default(),
             body_bytes: 0,
@@ -110,8 +125,8 @@ impl<D: RegistryReader, S: Submit, M: Management> Worker<D, S, M> {
         if has_secret_in_body(source) {
             rejection.body = Box::default();
         }
-        if !self.admit.rejections.push(source.id, rejection) {
-            self.admit.metrics.rejections_dropped.inc();
+        if !self.rejections.push(source.id, rejection) {
+            self.metrics.rejections_dropped.inc();
         }
     }
 }

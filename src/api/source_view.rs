@@ -44,6 +44,12 @@ pub(super) struct View {
     rate_limit_rps: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subjects: Option<OneOrMany>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<String>,
     managed_by: ManagedBy,
     warnings: Vec<String>,
     created_at: Timestamp,
@@ -107,6 +113,9 @@ impl View {
             max_body_bytes: source.max_body_bytes,
             rate_limit_rps: source.rate_limit.map(|limit| limit.per_second),
             burst: source.rate_limit.map(|limit| limit.burst),
+            subjects: source.settings.subjects.clone(),
+            durable: source.settings.durable.clone(),
+            stream: source.settings.stream.clone(),
             managed_by: source.managed_by,
             warnings: source.warnings.clone(),
             created_at: source.created_at,

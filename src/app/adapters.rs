@@ -12,13 +12,14 @@ use super::test_delivery::TestDeliverySender;
 use crate::admit::{Admit, Management, ProcessHealth, RequestLimits, RuleCheckTurns};
 use crate::api::{self, Api};
 use crate::auth::SharedAccessRules;
+use crate::bus::BusSettings;
 use crate::commit;
 use crate::config::Config;
 use crate::handoff::CommitHandle;
 use crate::http::{BodyBudget, ManagementRequest, ManagementThreads, Response, Router};
 use crate::inbound::source::{RateLimiter, Rejections};
 use crate::ingest::Ingest;
-use crate::outbound::{Endpoint, SharedEgressGuard};
+use crate::outbound::{Endpoint, SUBJECT_SCHEME, SharedEgressGuard};
 use crate::registry::{self, Shared};
 use crate::runtime::IngestPermits;
 use crate::send::DnsResolver;
@@ -36,6 +37,8 @@ pub(super) struct AdapterParts<'a> {
     pub(super) guard: &'a SharedEgressGuard,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) dns: DnsResolver,
+    /// `None`: there is no event bus.
+    pub(super) bus: Option<Arc<BusSettings>>,
     pub(super) tokens: &'a SharedAccessRules,
     pub(super) router: Arc<Router>,
     pub(super) manage: &'a ManagementThreads,
@@ -82,9 +85,12 @@ pub(super) fn build(parts: AdapterParts<'_>) -> RequestHandlers {
     RequestHandlers { service, ingest, admit: Arc::new(admit) }
 }
 
+/// The problem with a `nats://` URL without an event bus.
+const NO_BUS: &str = "a nats:// URL needs an event bus, and the configuration has none: set nats.url";
+
 fn service(parts: &AdapterParts<'_>, rejections: &Arc<Rejections>) -> Service {
     let AdapterParts { config, resources, registry, state, .. } = parts;
-    let guard = Arc::clone(parts.guard);
+    let (guard, bus) = (Arc::clone(parts.guard), parts.bus.clone());
     Service::new(service::ServiceParts {
         registry: Shared::clone(&registry.shared),
         writer: registry.writer.clone(),
@@ -94,9 +100,12 @@ fn service(parts: &AdapterParts<'_>, rejections: &Arc<Rejections>) -> Service {
             metrics: Arc::clone(&resources.metrics),
         }),
         log: parts.commit.log(),
-        check_url: Box::new(move |url| {
-            Endpoint::try_new(url, &guard.load())
-                .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() })
+        has_bus: bus.is_some(),
+        check_url: Box::new(move |url| match (url.starts_with(SUBJECT_SCHEME), &bus) {
+            (false, _) => Endpoint::try_new(url, &guard.load())
+                .map_err(|error| UrlProblem { egress: error.is_egress(), detail: error.to_string() }),
+            (true, Some(bus)) => bus.endpoint(url).map_err(|detail| UrlProblem { egress: false, detail }),
+            (true, None) => Err(UrlProblem { egress: false, detail: NO_BUS.to_owned() }),
         }),
         default_retry: config.delivery.retry_policy.clone(),
         rejections: Arc::clone(rejections),

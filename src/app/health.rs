@@ -5,33 +5,44 @@ use std::sync::Arc;
 
 use super::callbacks::ThreadFailures;
 use crate::admit::{ComponentHealth, ComponentState, ProcessHealth};
+use crate::bus::EventBusHandle;
 use crate::handoff::CommitHandle;
 use crate::limits::{STALL_CHECK_INTERVAL, STALL_CHECKS};
 use crate::runtime::{Clock, Metrics, StalledStage};
 use crate::settle::DeliveryRecords;
 use crate::storage::{Disk, Poison, ReadLog, disk_reserve};
 
+/// The parts that the probe observes.
+pub(super) struct HealthParts {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) log: Poison,
+    pub(super) failures: Arc<ThreadFailures>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) commit: CommitHandle,
+    /// `None`: there is no event bus.
+    pub(super) bus: Option<EventBusHandle>,
+}
+
 /// The probe of all parts. It reads flags, and asks the disk for its free space. `observe` updates the gauges that are
 /// read with the probe.
 pub(super) fn process_health(
     dir: &Path,
-    disk: Arc<dyn Disk>,
-    log: Poison,
-    failures: Arc<ThreadFailures>,
-    metrics: Arc<Metrics>,
-    commit: CommitHandle,
+    parts: HealthParts,
     observe: impl Fn() + Send + Sync + 'static,
 ) -> Arc<ProcessHealth> {
     let dir = dir.to_path_buf();
+    let HealthParts { disk, log, failures, metrics, commit, bus } = parts;
     let probe = move || {
-        vec![
+        let mut components = vec![
             failed_if("log", log.reason().map(|reason| reason.to_string())),
             failed_if("state", failures.state().map(str::to_owned)),
             failed_if("dispatchers", failures.dispatch_ended().then(|| "a dispatch thread ended".to_owned())),
             disk_space(&*disk, &dir, metrics.writable.get() == 1),
             queues(commit.is_full()),
             stages(&metrics.watchdog.stalled()),
-        ]
+        ];
+        components.extend(bus.as_ref().map(|bus| event_bus(bus.problem())));
+        components
     };
     Arc::new(ProcessHealth::new(probe, observe))
 }
@@ -53,6 +64,12 @@ pub(super) fn observer(
 fn failed_if(name: &'static str, reason: Option<String>) -> ComponentHealth {
     let state = if reason.is_some() { ComponentState::Failed } else { ComponentState::Ok };
     ComponentHealth { name, state, ready: reason.is_none(), detail: reason }
+}
+
+/// Without the broker, deliveries wait and events are accepted. A restart does not help.
+fn event_bus(problem: Option<String>) -> ComponentHealth {
+    let state = if problem.is_some() { ComponentState::Degraded } else { ComponentState::Ok };
+    ComponentHealth { name: "nats", state, ready: true, detail: problem }
 }
 
 /// With a full queue, new events are refused until the stage behind the queue has made room.

@@ -25,6 +25,7 @@ mod startup;
 mod statistics_backend;
 mod systemd;
 mod test_delivery;
+mod transport;
 mod watchdog;
 
 use std::io::{self, Write};

@@ -58,7 +58,8 @@ fn data(webhook: &Webhook, health_event: &HealthEvent<'_>) -> Map<String, Value>
     put("webhook_id", json!(webhook.id.to_string()));
     put("uid", json!(webhook.uid));
     put("name", json!(webhook.name));
-    put("host", json!(webhook.endpoint.host));
+    let endpoint = &webhook.endpoint;
+    put("host", json!(if endpoint.subject.is_some() { &endpoint.url } else { &endpoint.host }));
     put("user_id", json!(webhook.user_id));
     match &health_event.kind {
         HealthEventKind::Failing { percent, since, disabled_at, attempt } => {

@@ -13,11 +13,13 @@ use super::callbacks::ThreadFailures;
 use super::keys::{AdminKey, access, admin_key};
 use super::operational_events::OutboxThread;
 use super::start_error::StartError;
+use super::transport::ShardTransport;
 use super::watchdog;
 use super::{CompiledConfig, apply_file, startup};
 use crate::admit::ProcessHealth;
 use crate::api::routes;
 use crate::auth::SharedAccessRules;
+use crate::bus::{EventBus, EventBusHandle};
 use crate::commit;
 use crate::config::Config;
 use crate::dispatch;
@@ -27,7 +29,7 @@ use crate::outbound::profile::Profiles;
 use crate::outbound::{EgressGuard, SharedEgressGuard};
 use crate::registry::{self, FileAccess, Shared, SourceSetup, catalogue};
 use crate::runtime::{Clock, MemoryBudget, Metrics, Random, count_panics};
-use crate::send::{self, ClientSetup, DeliveryClient, DnsResolver};
+use crate::send::{self, ClientSetup, DnsResolver};
 use crate::service::Service;
 use crate::service::apply::DeclarationFile;
 use crate::settle;
@@ -45,6 +47,7 @@ pub(super) struct RunningServer {
     health: Arc<ProcessHealth>,
     guard: SharedEgressGuard,
     dns: DnsResolver,
+    bus: Option<EventBus>,
     tokens: SharedAccessRules,
     failed: Arc<ThreadFailures>,
     listeners: http::ListenerThreads,
@@ -96,11 +99,13 @@ impl RunningServer {
         let client = ClientSetup { guard: Arc::clone(&guard), tls: Arc::clone(&tls), clock: resources.clock.clone() };
         let dns =
             DnsResolver::start(&config.egress.dns_servers, resources.clock.clone(), Arc::clone(&resources.metrics))?;
-        let dispatch =
-            resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), (client, dns.clone()))?;
+        let mut bus = setup.bus.as_ref().map(|bus| EventBus::start(Arc::clone(bus), &tls)).transpose()?;
+        let bus_handle = bus.as_ref().map(EventBus::handle);
+        let transports = (client, dns.clone(), bus_handle.clone());
+        let dispatch = resources.dispatch(config, &registry, &commit, (inboxes, endpoint_states), transports)?;
         commit.start_retention(Arc::new(settle::SettleRetentionRefs::new(state.handle.clone(), state.records.clone())));
 
-        let health = resources.health(&dir, &state, &commit, &failed);
+        let health = resources.health(&dir, &state, &commit, (&failed, bus_handle));
         let (router, manage) = (Arc::new(routes::router()?), ManagementThreads::start()?);
         let (addresses, admin_address) = (listeners.addresses().to_vec(), listeners.admin_address());
         let tokens: SharedAccessRules = Arc::new(ArcSwap::new(setup.access));
@@ -114,11 +119,15 @@ impl RunningServer {
             guard: &guard,
             tls,
             dns: dns.clone(),
+            bus: setup.bus.clone(),
             tokens: &tokens,
             router,
             manage: &manage,
         });
         let listeners = listeners.serve(&admit)?;
+        if let Some(bus) = &mut bus {
+            bus.start_consuming(Shared::clone(&registry.shared), admit);
+        }
         let outbox = (state.records.clone(), state.handle.clone());
         let outbox = OutboxThread::start(ingest, resources.clock.clone(), outbox, outbox_wakeups)?;
         watchdog::watch_stages(Arc::clone(&resources.metrics), commit.handle())?;
@@ -134,6 +143,7 @@ impl RunningServer {
             health,
             guard,
             dns,
+            bus,
             tokens,
             failed,
             listeners,
@@ -218,12 +228,15 @@ impl RunningServer {
     /// Stops in the order of the data: listeners, commit, shards, registry, settle, log. Returns whether every part
     /// stopped without an error.
     pub(super) fn stop(self) -> bool {
-        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, settle, registry, .. } =
-            self;
+        let Self { config, clock, health, listeners, manage, outbox, mut commit, mut shards, mut bus, .. } = self;
+        let Self { settle, registry, .. } = self;
         let deadline = clock.instant() + config.server.drain;
         let left = || deadline.saturating_duration_since(clock.instant());
         tracing::info!(within_seconds = left().as_secs(), "stopping");
         health.start_draining();
+        if let Some(bus) = &mut bus {
+            bus.stop_consuming();
+        }
         // Deliveries continue while the last requests are answered.
         listeners.stop(left());
         listeners.join();
@@ -236,6 +249,9 @@ impl RunningServer {
         if let Err(error) = shards.join() {
             tracing::error!(%error, "stopping");
             clean = false;
+        }
+        if let Some(bus) = bus {
+            bus.stop();
         }
         if let Err(error) = registry.stop() {
             tracing::error!(%error, "stopping: the registry");
@@ -338,7 +354,7 @@ impl SharedResources {
         registry: &registry::RegistryThread,
         commit: &commit::CommitThreads,
         (inboxes, endpoint_states): (Vec<mpsc::Receiver<ToShard>>, dispatch::EndpointsAtStart),
-        (client, dns): (ClientSetup, DnsResolver),
+        (client, dns, bus): (ClientSetup, DnsResolver, Option<EventBusHandle>),
     ) -> io::Result<dispatch::ShardThreads> {
         let setup = dispatch::DispatchSetup {
             webhooks: Shared::clone(&registry.shared),
@@ -353,6 +369,7 @@ impl SharedResources {
             endpoint_states,
         };
         let ports = dispatch::Ports { settle: self.settle.clone(), body_requests: commit.body_requests() };
-        dispatch::start(&setup, &ports, inboxes, move |_| DeliveryClient::new(client.clone(), dns.clone()))
+        let transport = move |_| ShardTransport::new(client.clone(), dns.clone(), bus.clone());
+        dispatch::start(&setup, &ports, inboxes, transport)
     }
 }

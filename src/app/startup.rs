@@ -9,6 +9,7 @@ use super::callbacks::{self, ThreadFailures};
 use super::server::SharedResources;
 use super::{health, operational_events};
 use crate::admit::ProcessHealth;
+use crate::bus::EventBusHandle;
 use crate::config::Config;
 use crate::handoff::ToSettle;
 use crate::http::Listeners;
@@ -65,13 +66,14 @@ impl SharedResources {
         dir: &Path,
         state: &settle::SettleThread,
         commit: &commit::CommitThreads,
-        failed: &Arc<ThreadFailures>,
+        (failed, bus): (&Arc<ThreadFailures>, Option<EventBusHandle>),
     ) -> Arc<ProcessHealth> {
         let (records, metrics) = (state.records.clone(), Arc::clone(&self.metrics));
         let observe = health::observer(records, commit.log(), self.clock.clone(), metrics);
         let (disk, poison) = (Arc::clone(&self.disk), commit.poison().clone());
         let (failed, metrics) = (Arc::clone(failed), Arc::clone(&self.metrics));
-        health::process_health(dir, disk, poison, failed, metrics, commit.handle(), observe)
+        let parts = health::HealthParts { disk, log: poison, failures: failed, metrics, commit: commit.handle(), bus };
+        health::process_health(dir, parts, observe)
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn check(raw: &RawConfig, dev: bool, origins: &Origins, errors: &mut 
         },
         egress: check.egress(&raw.egress),
         metrics: MetricsAccess { public: raw.metrics.public.0 },
+        nats: check.nats(&raw.nats),
         sources: raw.sources.clone(),
         profiles: ProfilesConfig { written: raw.profiles.clone(), homechef_signature: None },
         tenants: check.tenants(&raw.tenants),

@@ -150,6 +150,7 @@ fn is_secret(path: &[String]) -> bool {
             !path.last().is_some_and(|key| key == "role" || key == "tenant")
         }
         [auth, key, ..] if auth == "auth" && key == "jwt_secret" => true,
+        [nats, token, ..] if nats == "nats" && token == "token" => true,
         [sources, _, key, ..] if sources == "sources" => matches!(key.as_str(), "secrets" | "token" | "options"),
         _ => false,
     }

@@ -21,6 +21,7 @@ mod error;
 mod layers;
 mod legacy_variables;
 mod load;
+mod nats;
 mod origins;
 mod raw;
 mod secret_file;
@@ -41,6 +42,7 @@ pub use error::{ConfigError, ConfigErrors, PartError};
 pub(crate) use layers::TomlFile;
 pub use layers::{Environment, Flags, KEY_VARIABLE, PREFIX, URL_VARIABLE};
 pub use load::Loader;
+pub use nats::NatsConfig;
 pub use origins::Origins;
 pub(crate) use secret_file::read_secret_file;
 pub use sources::SourceConfig;
@@ -83,6 +85,8 @@ pub struct Config {
     pub egress: Egress,
     /// `[metrics]`
     pub metrics: MetricsAccess,
+    /// `[nats]`; `None`: there is no event bus.
+    pub nats: Option<NatsConfig>,
     /// `[[sources]]`
     pub sources: Vec<SourceConfig>,
     /// `[profiles]`

@@ -10,7 +10,7 @@ use super::tenants::RawTenant;
 use super::value::{
     AutoCount, CommaList, Count, Delay, Fraction, GIB, HoursValue, MIB, SecondsValue, Size, Toggle, one_or_list,
 };
-use crate::model::{DEFAULT_TENANT, EventTypeSettings, HIDDEN, RawProfile, Secret};
+use crate::model::{DEFAULT_TENANT, EventTypeSettings, HIDDEN, RawProfile, Secret, SecretSetting};
 
 /// Defines sections with their keys, types and defaults. Every section refuses unknown keys.
 macro_rules! sections {
@@ -47,6 +47,7 @@ sections! {
         dispatch: Dispatch = Dispatch::default(),
         egress: Egress = Egress::default(),
         metrics: Metrics = Metrics::default(),
+        nats: Nats = Nats::default(),
         events: Events = Events::default(),
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sources: Vec<SourceConfig> = Vec::new(),
@@ -146,6 +147,22 @@ sections! {
         ca_file: String = String::new(),
         dns_servers: CommaList<String> = CommaList(Vec::new()),
     }
+    /// `[nats]`
+    Nats {
+        #[serde(serialize_with = "one_or_list")]
+        url: CommaList<String> = CommaList(vec![String::new()]),
+        #[serde(serialize_with = "hidden_setting")]
+        token: SecretSetting = SecretSetting::Text(Secret::new("")),
+        credentials_file: String = String::new(),
+        nkey_file: String = String::new(),
+        ca_file: String = String::new(),
+        client_certificate_file: String = String::new(),
+        client_key_file: String = String::new(),
+        stream: String = "HOOKTIDE".to_owned(),
+        subjects: CommaList<String> = CommaList(vec!["hooktide.>".to_owned()]),
+        #[serde(serialize_with = "one_or_list")]
+        monitor_url: CommaList<String> = CommaList(vec![String::new()]),
+    }
     /// `[events]`
     Events {
         strict: Toggle = Toggle(false),
@@ -180,6 +197,13 @@ fn default_schedule() -> CommaList<Delay> {
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
 fn hidden<S: Serializer>(_: &Option<Secret>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(HIDDEN)
+}
+
+fn hidden_setting<S: Serializer>(setting: &SecretSetting, to: S) -> Result<S::Ok, S::Error> {
+    match setting {
+        SecretSetting::Text(secret) => hidden_unless_empty(secret, to),
+        SecretSetting::Table(table) => table.serialize(to),
+    }
 }
 
 fn hidden_unless_empty<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {

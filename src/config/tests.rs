@@ -190,8 +190,8 @@ fn dev_reaches_loopback_and_listens_only_there() {
 const WRONG: &[(&str, &str)] = &[
     ("[server", "configuration file (config.toml:1): this is not TOML: invalid table header, expected `.`, `]`"),
     (
-        "[nats]\nurl = \"x\"",
-        "nats (config.toml:1): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, profiles, event_types, tenants",
+        "[kafka]\nurl = \"x\"",
+        "kafka (config.toml:1): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, nats, events, sources, profiles, event_types, tenants",
     ),
     ("[server]\n\nlisen = \"x\"", "server.lisen (config.toml:3): unknown key; did you mean \"listen\"?"),
     ("[auth]\njwt_secrets = [\"x\"]", "auth.jwt_secrets (config.toml:2): unknown key; did you mean \"jwt_secret\"?"),
@@ -335,8 +335,8 @@ fn errors_name_variables_and_flags() {
             "auth.api_keys (environment variable HOOKTIDE_AUTH__API_KEYS): what stands here (hidden) is not a list",
         ),
         (
-            ("HOOKTIDE_NATS__URL", "x"),
-            "nats (environment variable HOOKTIDE_NATS__URL): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, events, sources, profiles, event_types, tenants",
+            ("HOOKTIDE_KAFKA__URL", "x"),
+            "kafka (environment variable HOOKTIDE_KAFKA__URL): unknown key; allowed here: apply, server, auth, logging, log, history, dead_letters, dedup, delivery, dispatch, egress, metrics, nats, events, sources, profiles, event_types, tenants",
         ),
         (
             ("HOOKTIDE_LOG__LEVL", "x"),

@@ -146,6 +146,14 @@ impl Problem {
         self
     }
 
+    /// The time in the header `Retry-After`.
+    pub fn wait(&self) -> Option<Duration> {
+        match self.header {
+            ExtraHeader::RetryAfter { secs } => Some(Duration::from_secs(secs)),
+            ExtraHeader::None | ExtraHeader::Bearer | ExtraHeader::Allow(_) => None,
+        }
+    }
+
     /// The response. `request_id` becomes its member `request_id`.
     pub fn into_response(self, request_id: &str) -> Response {
         let status = self.code.status();

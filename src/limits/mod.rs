@@ -1,16 +1,18 @@
 //! All bounds of the process that are not configuration keys, with their reasons.
 //!
-//! This file has the bounds of the process and of its clients. `input.rs` has the bounds of what users configure,
+//! This file has the bounds of the process and of its clients. `bus.rs` has the bounds of the event bus, `input.rs` the bounds of what users configure,
 //! `send.rs` the bounds of attempts, `share.rs` the parts that one client or tenant can use. The assertions at the end check relations between bounds: a
 //! change that could make a queue block, or make a block larger than its page, does not compile.
 
 use std::time::Duration;
 
+mod bus;
 mod idempotency;
 mod input;
 mod send;
 mod share;
 
+pub use bus::*;
 pub use idempotency::*;
 pub use input::*;
 pub use send::*;

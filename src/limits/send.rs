@@ -41,6 +41,8 @@ pub const DNS_SEARCH_MAX: usize = 6;
 pub const DNS_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Interval at which `resolv.conf` and the hosts file are checked for changes.
 pub const DNS_FILES_INTERVAL: Duration = Duration::from_secs(5);
+/// Bytes of a subject of the event bus.
+pub const SUBJECT_BYTES_MAX: usize = 255;
 /// Time to establish a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a TLS handshake.

@@ -38,6 +38,9 @@ pub enum AttemptError {
     Egress(Box<str>),
     /// The delivery cannot be signed as the profile of the webhook requires. Nothing was sent.
     Unsigned(Box<str>),
+    /// This delivery can never be sent to the endpoint, such as a message over the limit of a broker. Nothing was sent,
+    /// and the delivery is not attempted again.
+    Undeliverable(Box<str>),
     /// The attempt was dropped before it finished, because of a fault in Hooktide.
     Dropped,
     /// The payload is no longer in the log.
@@ -144,7 +147,7 @@ impl fmt::Display for AttemptError {
             Self::Timeout => f.write_str("no complete answer in time"),
             Self::Connect(why) => write!(f, "connection failed: {why}"),
             Self::Egress(why) => write!(f, "refused by the egress guard: {why}"),
-            Self::Unsigned(why) => write!(f, "not sent: {why}"),
+            Self::Unsigned(why) | Self::Undeliverable(why) => write!(f, "not sent: {why}"),
             Self::Dropped => f.write_str("the attempt ended early; see the log"),
             Self::PayloadGone => f.write_str("the payload is no longer in the log"),
         }

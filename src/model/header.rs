@@ -10,6 +10,8 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The number of gateways that an event has passed through. This header reveals a loop over several gateways.
 pub const HOPS: &str = "webhook-hops";
+/// The type of the event, on messages of the event bus.
+pub const EVENT_TYPE: &str = "webhook-event-type";
 
 /// JSON.
 pub const JSON: &str = "application/json";

@@ -17,6 +17,8 @@ pub mod kind {
     pub const BASIC: &str = "basic";
     /// A sender whose requests are not verified.
     pub const NONE: &str = "none";
+    /// The event bus, whose messages the source consumes. The source takes no requests.
+    pub const NATS: &str = "nats";
     /// A sender that signs according to the Standard Webhooks specification.
     pub const STANDARD_WEBHOOKS: &str = "standard-webhooks";
 }

@@ -69,6 +69,15 @@ pub struct SourceSettings {
     /// The allowed number of requests in one burst within that rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// The subjects that a source of kind `nats` consumes, with `*` and `>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<OneOrMany>,
+    /// The name of the durable consumer of a source of kind `nats`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durable: Option<String>,
+    /// The stream of a source of kind `nats`; the stream that has the first subject if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
     /// The public URL, if it is not `server.public_url` with the usual path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -164,6 +173,9 @@ impl SourceSettings {
             max_body_bytes: None,
             rate_limit_rps: None,
             burst: None,
+            subjects: None,
+            durable: None,
+            stream: None,
             url: None,
         }
     }

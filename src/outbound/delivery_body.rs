@@ -26,6 +26,16 @@ impl DeliveryBody {
         self.parts.iter().map(Bytes::len).sum()
     }
 
+    /// All remaining parts in one buffer. A single part is not copied.
+    pub fn to_bytes(&self) -> Bytes {
+        let mut parts = self.parts.iter().skip(self.next).filter(|part| !part.is_empty());
+        match (parts.next(), parts.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => only.clone(),
+            (Some(_), Some(_)) => self.parts[self.next..].concat().into(),
+        }
+    }
+
     /// An absent body, as in a GET request.
     pub fn none() -> Self {
         let parts = <[Bytes; 3]>::default();
@@ -81,6 +91,7 @@ mod tests {
             let mut whole = Vec::new();
             let length = body.size_hint().exact().unwrap();
             assert_eq!(length, body.total_bytes() as u64);
+            assert_eq!(body.to_bytes(), [prefix, &data, suffix].concat());
             while !body.is_end_stream() {
                 assert_eq!(body.size_hint().exact(), Some(length - whole.len() as u64));
                 let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) else { panic!("a frame") };

@@ -117,6 +117,7 @@ impl Endpoint {
             port,
             authority: HeaderValue::from_str(authority).map_err(|_| malformed())?,
             target: PathAndQuery::try_from(target).map_err(|_| malformed())?,
+            subject: None,
         })
     }
 }

@@ -18,6 +18,8 @@ mod endpoint_auth;
 mod event;
 mod sent_request;
 mod sign;
+mod signed_delivery;
+mod subject;
 mod webhook;
 
 pub use delivery_body::DeliveryBody;
@@ -28,7 +30,8 @@ pub use endpoint_auth::{Credentials, EndpointAuth};
 pub use event::Event;
 pub use sent_request::SentRequest;
 pub use sign::{
-    DeliverySignError, DeliverySigner, RequestPreview, SignedDelivery, USER_AGENT, is_reserved_header,
-    is_signature_header, preview,
+    DeliverySignError, DeliverySigner, RequestPreview, USER_AGENT, is_reserved_header, is_signature_header, preview,
 };
+pub use signed_delivery::{BUS_HEADER_PREFIX, SignedDelivery};
+pub use subject::{SUBJECT_SCHEME, SubjectTemplate, SubjectTemplateError, SubjectTooLong};
 pub use webhook::{Endpoint, SigningKeys, Subscription, Webhook, WebhookSettings};

@@ -5,25 +5,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
-use http::{Method, Request, Uri};
+use http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use smallvec::SmallVec;
 
 use super::delivery_body::DeliveryBody;
+use super::signed_delivery::SignedDelivery;
 use crate::model::header as own;
 use crate::model::{DeliveryId, NewEvent, Timestamp};
 use crate::outbound::profile::{BodyTemplate, DeliveryValues, ProfileSigning, WebhookName};
-use crate::outbound::{EndpointAuth, Event, Webhook};
+use crate::outbound::{Event, Webhook};
 use crate::signature::standard::{HEADER_PREFIX, ID_HEADER, SIGNATURE_HEADER, StandardMessage, TIMESTAMP_HEADER};
 use crate::signature::{self, OutboundKey, OutboundScheme, SigningKey, SigningKind, UnsignedDelivery};
 
 const ID: HeaderName = HeaderName::from_static(ID_HEADER);
 const TIMESTAMP: HeaderName = HeaderName::from_static(TIMESTAMP_HEADER);
 const SIGNATURE: HeaderName = HeaderName::from_static(SIGNATURE_HEADER);
-const CORRELATION_ID: HeaderName = HeaderName::from_static(own::X_CORRELATION_ID);
-const TRACEPARENT: HeaderName = HeaderName::from_static(own::TRACEPARENT);
-
-const HOPS: HeaderName = HeaderName::from_static(own::HOPS);
 
 /// The `User-Agent` of every request that Hooktide sends.
 pub const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("Hooktide/", env!("CARGO_PKG_VERSION")));
@@ -87,23 +83,11 @@ pub struct DeliverySigner {
     scratch: BytesMut,
 }
 
-/// A signed delivery, from which a request is built for each connection that is tried.
-#[derive(Debug)]
-pub struct SignedDelivery {
-    /// The headers of the signature and the additional headers of the profile.
-    headers: OwnHeaders,
-    content_type: HeaderValue,
-    correlation_id: Option<HeaderValue>,
-    traceparent: Option<HeaderValue>,
-    hops: HeaderValue,
-    body: DeliveryBody,
-}
-
 /// The previous keys of a webhook. Most webhooks have none.
 type PreviousKeys<'a> = SmallVec<[&'a SigningKey; 2]>;
 
 /// Standard Webhooks has three headers.
-type OwnHeaders = SmallVec<[(HeaderName, HeaderValue); 3]>;
+pub(super) type OwnHeaders = SmallVec<[(HeaderName, HeaderValue); 3]>;
 
 /// Why a delivery cannot be signed. Nothing is sent.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +176,7 @@ impl DeliverySigner {
         }
         let is_standard = matches!(profile.signing(), ProfileSigning::Standard);
         let content_type = content_type(profile.body(), &head.event);
+        let event_type = webhook.endpoint.subject.as_ref().map(|_| HeaderValue::from_str(head.event.event_type));
         let hops = if head.event.hops == 0 { FIRST_HOP } else { (u16::from(head.event.hops) + 1).into() };
 
         let written = out.split().freeze();
@@ -210,6 +195,7 @@ impl DeliverySigner {
             correlation_id: given(texts.correlation_id),
             traceparent: given(texts.traceparent),
             hops,
+            event_type: event_type.transpose()?,
             body: DeliveryBody::new(written.slice(texts.prefix), data, suffix),
         })
     }
@@ -327,49 +313,6 @@ fn text(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut) -> std::fmt::Resul
     // Writing into a buffer that grows cannot fail.
     let _ = write(out);
     start..out.len()
-}
-
-impl SignedDelivery {
-    /// Builds the request. `headers` is an empty map, whose allocation is reused.
-    pub fn request(&self, webhook: &Webhook, headers: HeaderMap) -> Request<DeliveryBody> {
-        let mut request = Request::new(self.body.clone());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = Uri::from(webhook.endpoint.target.clone());
-        *request.headers_mut() = self.headers(webhook, headers);
-        request
-    }
-
-    /// The length of the body in bytes.
-    pub fn body_len(&self) -> usize {
-        self.body.total_bytes()
-    }
-
-    /// Adds all headers to `headers`.
-    pub fn headers(&self, webhook: &Webhook, mut headers: HeaderMap) -> HeaderMap {
-        let profile = &webhook.profile;
-        headers.insert(header::HOST, webhook.endpoint.authority.clone());
-        headers.insert(header::CONTENT_TYPE, self.content_type.clone());
-        headers.insert(header::USER_AGENT, profile.user_agent().unwrap_or(&USER_AGENT).clone());
-        for (name, value) in &self.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        headers.insert(HOPS, self.hops.clone());
-        if let Some(id) = &self.correlation_id {
-            headers.insert(CORRELATION_ID, id.clone());
-        }
-        if let Some(traceparent) = &self.traceparent {
-            headers.insert(TRACEPARENT, traceparent.clone());
-        }
-        let auth = webhook.auth.as_deref().map(EndpointAuth::header);
-        for (name, value) in webhook.headers.iter().map(|(name, value)| (name, value)).chain(auth) {
-            // These headers were refused when the webhook was created. A delivery checks again, because such a header
-            // could change the framing or the signature.
-            if !is_reserved_header(name) && !profile.sets_header(name) {
-                headers.insert(name.clone(), value.clone());
-            }
-        }
-        headers
-    }
 }
 
 /// A preview of a request: the headers and the size of the body.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::profile::Profile;
 use super::tls::EndpointTls;
-use super::{DeliveryOrder, EndpointAuth};
+use super::{DeliveryOrder, EndpointAuth, SubjectTemplate};
 use crate::filter::{Filter, FilterInput, TooCostly};
 use crate::limits::DEFINITION_BASE_BYTES;
 use crate::model::{
@@ -225,7 +225,8 @@ impl Subscription {
     }
 }
 
-/// The endpoint of a webhook: an absolute `http` or `https` URL. Addresses in the URL were checked by the egress rules.
+/// The endpoint of a webhook: an absolute `http` or `https` URL, or a subject of the event bus. Addresses in the URL were
+/// checked by the egress rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The URL as the user wrote it.
@@ -240,6 +241,8 @@ pub struct Endpoint {
     pub authority: http::HeaderValue,
     /// The path and query for the request line.
     pub target: http::uri::PathAndQuery,
+    /// The subject to publish to, if the URL is a `nats://` URL. The endpoint has no host then.
+    pub subject: Option<Arc<SubjectTemplate>>,
 }
 
 /// The signing keys of a webhook. After a rotation, the previous keys sign in addition to the current key, each until its

@@ -35,6 +35,7 @@ pub(crate) fn draft(tenant: &str, patterns: &[&str], status: WebhookStatus) -> W
         port: 443,
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::from_static("/hook?a=b"),
+        subject: None,
     };
     let key = SigningKey::try_new(Secret::new(format!("whsec_{}", BASE64.encode(&[42; 24])))).unwrap();
     let keys = SigningKeys { current: Arc::new(key), previous: Vec::new() };

@@ -70,9 +70,10 @@ impl From<AttemptError> for FetchError {
             AttemptError::Connect(why) => Self::Broken(why),
             AttemptError::Timeout => Self::Timeout,
             AttemptError::Status(status) => Self::Status(status),
-            AttemptError::Dropped | AttemptError::PayloadGone | AttemptError::Unsigned(_) => {
-                Self::Broken("not done".into())
-            }
+            AttemptError::Dropped
+            | AttemptError::PayloadGone
+            | AttemptError::Unsigned(_)
+            | AttemptError::Undeliverable(_) => Self::Broken("not done".into()),
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct ServiceParts {
     pub log: Arc<dyn ReadLog>,
     /// Checks the URLs of webhooks.
     pub check_url: CheckUrl,
+    /// Whether the configuration has an event bus.
+    pub has_bus: bool,
     /// The setting `delivery.schedule`, for webhooks without a retry policy of their own.
     pub default_retry: RetryPolicy,
     /// The requests that sources rejected.
@@ -119,6 +121,7 @@ pub struct Service {
     statistics: Arc<dyn StatisticsBackend>,
     log: Arc<dyn ReadLog>,
     check_url: CheckUrl,
+    has_bus: bool,
     default_retry: RetryPolicy,
     rejections: Arc<Rejections>,
     clock: Clock,
@@ -146,6 +149,7 @@ impl Service {
             statistics: parts.statistics,
             log: parts.log,
             check_url: parts.check_url,
+            has_bus: parts.has_bus,
             default_retry: parts.default_retry,
             rejections: parts.rejections,
             clock: parts.clock,

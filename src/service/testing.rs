@@ -57,6 +57,7 @@ pub(crate) fn world() -> TestService {
         statistics: Arc::clone(&statistics) as Arc<dyn StatisticsBackend>,
         log: Arc::clone(&log) as Arc<dyn ReadLog>,
         check_url: Box::new(check_url),
+        has_bus: false,
         default_retry: RetryPolicy::Schedule([5, 60].map(Duration::from_secs).into()),
         rejections: Arc::clone(&rejections),
         clock: clock.clone(),
@@ -406,5 +407,6 @@ fn check_url(url: &str) -> Result<Endpoint, UrlProblem> {
         port: if tls { 443 } else { 80 },
         authority: HeaderValue::from_static("example.com"),
         target: PathAndQuery::try_from(target).unwrap(),
+        subject: None,
     })
 }

@@ -36,6 +36,7 @@ pub fn decide(
     match error {
         AttemptError::Status(410) => return dead(DeadReason::Gone, None),
         AttemptError::PayloadGone => return dead(DeadReason::Expired, None),
+        AttemptError::Undeliverable(_) => return dead(DeadReason::NotRetryable, None),
         _ => {}
     }
     let retry_after = clamp_retry_after(error, retry_after);
@@ -70,7 +71,10 @@ fn kind(error: &AttemptError) -> Option<RetryOn> {
         AttemptError::Status(_) => Some(RetryOn::CLIENT_ERROR),
         AttemptError::Timeout => Some(RetryOn::TIMEOUT),
         AttemptError::Connect(_) | AttemptError::Egress(_) => Some(RetryOn::CONNECT),
-        AttemptError::Dropped | AttemptError::PayloadGone | AttemptError::Unsigned(_) => None,
+        AttemptError::Dropped
+        | AttemptError::PayloadGone
+        | AttemptError::Unsigned(_)
+        | AttemptError::Undeliverable(_) => None,
     }
 }
 
@@ -108,6 +112,14 @@ mod tests {
             (status(410), None, 1, Decision::Dead(DeadReason::Gone), None, true),
             (Err(AttemptError::PayloadGone), None, 1, Decision::Dead(DeadReason::Expired), None, false),
             (Err(AttemptError::Timeout), None, 1, retry(10), None, false),
+            (
+                Err(AttemptError::Undeliverable("".into())),
+                None,
+                1,
+                Decision::Dead(DeadReason::NotRetryable),
+                None,
+                false,
+            ),
         ];
         for (result, after, attempts, decision, pause_webhook_until, disable) in cases {
             let verdict = decide(&result, after.map(Duration::from_secs), attempts, &policy(), RetryOn::ALL, NOW, EVEN);

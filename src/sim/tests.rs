@@ -172,7 +172,7 @@ fn fault(world: &mut World) {
         3 => {
             let messages = world.next_messages(usize::MAX);
             world.power_cut_during(|node| {
-                // Nothing is taken in while a flush is under way.
+                // Nothing is taken in while a flush is in progress.
                 if !messages.is_empty() {
                     let _ = node.settle.take_in(messages);
                 }

@@ -38,6 +38,7 @@ mod isolation;
 mod json;
 mod listen;
 mod malformed;
+mod nats;
 mod openapi;
 mod operational;
 mod order;

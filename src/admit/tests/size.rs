@@ -22,6 +22,6 @@ fn size_of_future<F>(
 
 #[test]
 fn the_future_of_a_request_is_small() {
-    let bytes = size_of_future(|worker, connection, monitor, request| worker.answer(connection, monitor, request));
+    let bytes = size_of_future(RequestHandler::answer);
     assert!(bytes <= 5_120, "{bytes} bytes");
 }

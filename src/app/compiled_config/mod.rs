@@ -16,10 +16,12 @@ mod tests;
 use std::sync::Arc;
 
 use crate::auth::AccessRules;
+use crate::bus::BusSettings;
 use crate::config::{
     Config, ConfigDraft, ConfigError, ConfigErrors, Environment, LoadedConfig, Loader, PartError, key_of,
 };
 use crate::inbound::source::{ConfiguredSources, FileSource};
+use crate::model::kind;
 use crate::outbound::profile::Profiles;
 use crate::registry::catalogue::{self, CatalogueBuilder};
 use crate::service::apply::DeclarationFile;
@@ -35,6 +37,8 @@ pub struct CompiledConfig {
     pub profiles: Profiles,
     /// `[events]` and `[[event_types]]`
     pub event_types: catalogue::CatalogueSetup,
+    /// `[nats]`; `None`: there is no event bus.
+    pub bus: Option<Arc<BusSettings>>,
     /// The rules for requests without an API key, and for requests from other sites.
     pub access: Arc<AccessRules>,
     /// The declared webhooks of the file in `apply`.
@@ -59,9 +63,10 @@ impl CompiledConfig {
         check_tenants(&mut draft, &profiles);
         let sources = sources(&mut draft, environment);
         let event_types = event_types(&mut draft);
+        let bus = bus(&mut draft, environment);
         let declared = declared(&mut draft, environment);
         let LoadedConfig { config, warnings, shown } = draft.finish()?;
-        Ok(Self { config, sources, profiles, event_types, access, declared, warnings, shown })
+        Ok(Self { config, sources, profiles, event_types, bus, access, declared, warnings, shown })
     }
 }
 
@@ -73,6 +78,20 @@ fn access(draft: &mut ConfigDraft) -> Arc<AccessRules> {
             let error = located(draft, "auth", error);
             draft.errors.push(error);
             Arc::default()
+        }
+    }
+}
+
+/// Compiles the event bus. It must not be used after an error.
+fn bus(draft: &mut ConfigDraft, environment: &Environment) -> Option<Arc<BusSettings>> {
+    match BusSettings::try_new(draft.config.nats.as_ref()?, environment) {
+        Ok(settings) => Some(Arc::new(settings)),
+        Err(errors) => {
+            for error in errors {
+                let error = located(draft, "nats", error);
+                draft.errors.push(error);
+            }
+            None
         }
     }
 }
@@ -126,6 +145,13 @@ fn sources(draft: &mut ConfigDraft, environment: &Environment) -> Vec<FileSource
         };
         if !draft.errors[..before].iter().any(unread) {
             draft.errors.push(error);
+        }
+    }
+    for (index, source) in draft.config.sources.iter().enumerate().filter(|_| draft.config.nats.is_none()) {
+        if source.settings.kind == kind::NATS {
+            let path = ["sources".to_owned(), index.to_string(), "kind".to_owned()];
+            let problem = "kind nats needs an event bus, and the configuration has none: set nats.url";
+            draft.errors.push(draft.origins.error(&path, problem.to_owned()));
         }
     }
     for (index, warning) in warnings {

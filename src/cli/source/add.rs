@@ -62,6 +62,15 @@ pub(super) struct Args {
     /// Requests at once within that rate
     #[arg(long, value_name = "N", requires = "rate")]
     burst: Option<u32>,
+    /// Subject that a source of kind nats consumes, such as "orders.>"; may be given several times
+    #[arg(long = "subject", value_name = "SUBJECT")]
+    subjects: Vec<String>,
+    /// Durable consumer of a source of kind nats
+    #[arg(long, value_name = "NAME")]
+    durable: Option<String>,
+    /// Stream of a source of kind nats, unless it is the one that has the first subject
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
     /// A description for people
     #[arg(long)]
     description: Option<String>,
@@ -125,6 +134,9 @@ fn body(args: &Args, environment: &Environment, stdin: &mut dyn Read) -> Result<
     set("max_body_bytes", args.max_body.as_deref().map(Value::from));
     set("rate_limit_rps", args.rate.map(Value::from));
     set("burst", args.burst.map(Value::from));
+    set("subjects", (!args.subjects.is_empty()).then(|| Value::from(&*args.subjects)));
+    set("durable", args.durable.as_deref().map(Value::from));
+    set("stream", args.stream.as_deref().map(Value::from));
     set("description", args.description.as_deref().map(Value::from));
     set("tenant", args.tenant.as_deref().map(Value::from));
     Ok(body)

@@ -86,7 +86,7 @@ struct Rotate {
 }
 
 /// Members of a source in the text output.
-const SHOWN: [&str; 26] = [
+const SHOWN: [&str; 29] = [
     "id",
     "name",
     "kind",
@@ -109,6 +109,9 @@ const SHOWN: [&str; 26] = [
     "max_body_bytes",
     "rate_limit_rps",
     "burst",
+    "subjects",
+    "durable",
+    "stream",
     "managed_by",
     "created_at",
     "modified_at",

@@ -11,7 +11,7 @@ use crate::model::{DEFAULT_TENANT, FieldError, SourceId, Timestamp, kind, path};
 use crate::signature::{Certificate, OneOrMany, RawJwt, RawScheme};
 
 /// The kinds that do not belong to a provider.
-pub const PLAIN_KINDS: [&str; 5] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE];
+pub const PLAIN_KINDS: [&str; 6] = [kind::PARTNER, kind::CUSTOM, kind::TOKEN, kind::BASIC, kind::NONE, kind::NATS];
 
 /// The warning of kind `none`.
 const NONE_IS_BELIEVED: &str = "kind none: whoever knows the URL is believed";
@@ -55,6 +55,7 @@ impl Source {
         let rate_limit = check.rate_limit();
         let own_url = check.url();
         let rules = rules(&mut check);
+        let bus = check.bus();
 
         let kind = KindRecipe::find(&mut check);
         let parts = kind.and_then(|kind| {
@@ -90,6 +91,7 @@ impl Source {
             secrets,
             event_map,
             rules,
+            bus,
             max_body_bytes,
             rate_limit,
             url,
@@ -138,11 +140,12 @@ impl KindRecipe {
                 (verify, false)
             }
             "token" | "basic" => (own(scheme(kind, Some("header:Authorization"))), false),
-            "none" => (scheme("none", None), false),
+            "none" | "nats" => (scheme("none", None), false),
             _ => return Self::provider(check),
         };
-        if kind == "none" && settings.verify.is_some() {
-            check.add_violation("/verify", "kind none verifies nothing; kind custom verifies as this says");
+        if ["none", "nats"].contains(&kind) && settings.verify.is_some() {
+            let detail = format!("kind {kind} verifies nothing; kind custom verifies as this says");
+            check.add_violation("/verify", detail);
         }
         if ["token", "basic"].contains(&kind) && verify.scheme != kind {
             check.add_violation("/verify/scheme", format!("kind {kind} has the scheme {kind}; kind custom takes any"));
@@ -152,9 +155,17 @@ impl KindRecipe {
             check.warn(if by_body { NONE_BY_BODY } else { NONE_IS_BELIEVED });
         }
         let texts = |texts: &[&str]| Some(OneOrMany::Many(texts.iter().map(|&text| text.to_owned()).collect()));
+        let is_bus = kind == kind::NATS;
         let raw = RawRecipe {
             verify,
-            r#type: if is_partner { texts(&["json:/event_type", "json:/type", "json:/event"]) } else { None },
+            id: if is_bus { texts(&["header:Nats-Msg-Id"]) } else { None },
+            r#type: if is_bus {
+                texts(&["header:Nats-Subject"])
+            } else if is_partner {
+                texts(&["json:/event_type", "json:/type", "json:/event"])
+            } else {
+                None
+            },
             content: if is_partner { Vec::new() } else { vec!["form".to_owned(), "multipart".to_owned()] },
             ..RawRecipe::default()
         };
@@ -329,6 +340,10 @@ fn default_url(settings: &SourceSettings, identity: &Identity, public_url: &str)
     let base = public_url.trim_end_matches('/');
     match (settings.kind.as_str(), &*identity.tenant) {
         (kind::PARTNER, _) => format!("{base}{}", path::PARTNER),
+        (kind::NATS, _) => {
+            let subjects = settings.subjects.as_ref().map(|subjects| subjects.iter().collect::<Vec<_>>().join(","));
+            format!("nats://{}", subjects.unwrap_or_default())
+        }
         // Names in the path belong to the default tenant. The sources of other tenants are addressed by id.
         (_, DEFAULT_TENANT) => format!("{base}{}/{}", path::WEBHOOKS, settings.name),
         _ => format!("{base}{}/{}", path::WEBHOOKS, identity.id),

@@ -2,15 +2,18 @@
 
 use serde_json::Value;
 
-use super::{PLAIN_KINDS, SourceSettings};
+use super::{BusSubscription, PLAIN_KINDS, SourceSettings};
 use crate::config::parse_size;
 use crate::inbound::provider::{self, DedupMode, RawRecipe};
 use crate::limits::{
-    SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX, SOURCE_RESPOND_BYTES_MAX,
-    SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
+    BUS_SUBJECTS_MAX, SOURCE_BODY_BYTES_MAX, SOURCE_DESCRIPTION_CHARS_MAX, SOURCE_OPTION_BYTES_MAX,
+    SOURCE_RESPOND_BYTES_MAX, SOURCE_TOLERANCE_MAX, URL_BYTES_MAX,
 };
 use crate::model::path::RESERVED_WEBHOOK_SEGMENTS;
-use crate::model::{FieldError, OPERATIONAL_SOURCE, RateLimit, is_secret_name};
+use crate::model::{
+    BUS_NAME_ALLOWED, FieldError, OPERATIONAL_SOURCE, OneOrMany, RateLimit, SubjectPattern, is_bus_name,
+    is_secret_name, kind,
+};
 use crate::signature::{RawScheme, Scheme, SchemeError};
 
 /// The maximum length of a name: that of a DNS label.
@@ -97,6 +100,45 @@ impl<'a> SettingsCheck<'a> {
         };
         // The default burst is the number of requests in one second, at least one.
         Some(RateLimit { per_second, burst: burst.unwrap_or((per_second.ceil() as u32).max(1)) })
+    }
+
+    /// What a source of kind `nats` consumes. Other kinds have none of these settings.
+    pub(super) fn bus(&mut self) -> Option<BusSubscription> {
+        let settings = self.settings;
+        let given = [
+            ("/subjects", settings.subjects.is_some()),
+            ("/durable", settings.durable.is_some()),
+            ("/stream", settings.stream.is_some()),
+        ];
+        if settings.kind != kind::NATS {
+            for (pointer, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
+                self.add_violation(pointer, "is for a source of kind nats");
+            }
+            return None;
+        }
+        if settings.url.is_some() {
+            self.add_violation("/url", "a source of kind nats consumes messages and has no URL");
+        }
+        let mut subjects = Vec::new();
+        for (n, text) in settings.subjects.iter().flat_map(OneOrMany::iter).enumerate() {
+            match SubjectPattern::try_new(text) {
+                Ok(pattern) => subjects.push(pattern),
+                Err(error) => self.add_violation(format!("/subjects/{n}"), format!("{text:?}: {error}")),
+            }
+        }
+        if !(1..=BUS_SUBJECTS_MAX).contains(&settings.subjects.iter().flat_map(OneOrMany::iter).count()) {
+            let detail = format!("expected 1 to {BUS_SUBJECTS_MAX} subjects, such as [\"orders.>\"]");
+            self.add_violation("/subjects", detail);
+        }
+        let name = |name: &Option<String>| name.as_deref().filter(|name| is_bus_name(name)).map(Box::from);
+        let (durable, stream) = (name(&settings.durable), name(&settings.stream));
+        if durable.is_none() {
+            self.add_violation("/durable", format!("the name of a durable consumer is needed: {BUS_NAME_ALLOWED}"));
+        }
+        if settings.stream.is_some() && stream.is_none() {
+            self.add_violation("/stream", BUS_NAME_ALLOWED);
+        }
+        Some(BusSubscription { subjects, durable: durable?, stream })
     }
 
     /// The URL in the settings, if there is one and it is valid.

@@ -52,7 +52,7 @@ pub use verify::dummy_mac;
 pub use crate::model::{SecretSetting, SecretTable, SourceSettings, SourceStatus};
 
 use crate::inbound::provider::Recipe;
-use crate::model::{RateLimit, Secret, SourceId, Timestamp};
+use crate::model::{RateLimit, Secret, SourceId, SubjectPattern, Timestamp};
 use crate::signature::{ValueLocation, VerifyingKey};
 
 /// A source in the snapshot of the registry. It is immutable; a change creates a new one.
@@ -80,6 +80,8 @@ pub struct Source {
     pub event_map: EventMap,
     /// The validation rules for the events of a partner.
     pub rules: Option<ValidationRules>,
+    /// What a source of kind `nats` consumes. `None` for other kinds.
+    pub bus: Option<BusSubscription>,
     /// The maximum body size in bytes.
     pub max_body_bytes: usize,
     /// The rate limit. `None` if there is no limit.
@@ -98,6 +100,17 @@ pub struct Source {
     pub deleted_at: Option<Timestamp>,
     /// The version, which increases by one with each change. It is the ETag.
     pub version: u64,
+}
+
+/// What a source consumes from the event bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BusSubscription {
+    /// The subjects.
+    pub subjects: Vec<SubjectPattern>,
+    /// The name of the durable consumer.
+    pub durable: Box<str>,
+    /// The stream; `None`: the one that has the first subject.
+    pub stream: Option<Box<str>>,
 }
 
 /// Where a source is managed, and so where it can be changed.

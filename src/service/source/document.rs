@@ -11,7 +11,7 @@ use crate::service::fields::{DocumentFields, FieldUpdate, merge_patch, pointer, 
 use crate::service::{Error, ErrorKind};
 
 const ALLOWED: &str = "name, kind, tenant, org_id, description, status, secret, secrets, token, verify, id, type, dedup, \
-    handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, url";
+    handshake, respond, tolerance, options, event_map, validation_config, max_body_bytes, rate_limit_rps, burst, subjects, durable, stream, url";
 /// Fields that a client may send back unchanged.
 const READ_ONLY: [&str; 4] = ["secret_hints", "managed_by", "deleted_at", "tenant"];
 /// Fields that a client may send back. They are ignored and not compared.
@@ -235,6 +235,9 @@ fn settings(fields: &mut DocumentFields, before: Option<&SourceSettings>) -> Sou
         max_body_bytes: field(fields, "max_body_bytes", "bytes, a number or text like \"10 MiB\""),
         rate_limit_rps: field(fields, "rate_limit_rps", "a number"),
         burst: field(fields, "burst", "a whole number"),
+        subjects: field(fields, "subjects", "a subject such as \"orders.>\", or a list of them"),
+        durable: fields.plain_text("durable"),
+        stream: fields.plain_text("stream"),
         url: fields.plain_text("url"),
     }
 }

@@ -6,10 +6,13 @@ use serde_json::{Map, Value};
 
 use super::access::{sees, tenant_of};
 use super::stored_response::changed_source;
-use super::{Error, ExpectedVersion, ListPage, Operation, PageRequest, ResponseRecorder, Service, SourceRef};
+use super::{
+    Error, ErrorKind, ExpectedVersion, ListPage, Operation, PageRequest, ResponseRecorder, Service, SourceRef,
+};
 use crate::inbound::source::{ManagedBy, PartnerToken, Rejection, SecretSetting, Source, SourceSettings, SourceStatus};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::model::{DEFAULT_TENANT, Principal, Secret, SourceId};
+use crate::model::kind::NATS;
+use crate::model::{DEFAULT_TENANT, FieldError, Principal, Secret, SourceId};
 use crate::registry::SourceError;
 
 mod document;
@@ -78,6 +81,7 @@ impl Service {
     pub fn draft_source(&self, principal: &Principal, document: Map<String, Value>) -> Result<SourceDraft, Error> {
         Operation::ChangeSources.permit(principal.role)?;
         let document::NewSource { tenant, mut settings, token } = document::create(document, principal)?;
+        self.check_bus_kind(principal, &settings.kind, None)?;
         let is_partner = settings.kind == PARTNER;
         let token = token.or_else(|| is_partner.then(PartnerToken::generate));
         let secret = if settings.secrets.is_empty() { add_generated_secret(&mut settings) } else { None };
@@ -195,6 +199,7 @@ impl Service {
         for _ in 0..TRIES {
             let source = self.changeable_source(principal, key)?;
             let settings = document::patch(document.clone(), &source)?;
+            self.check_bus_kind(principal, &settings.kind, Some(&source))?;
             ExpectedVersion::bind(expected, source.version)?;
             match self.writer.on_behalf_of(principal).replace_source(source.id, Some(source.version), settings).await {
                 Err(SourceError::Changed) => {}
@@ -266,6 +271,24 @@ impl Service {
     ) -> Result<Vec<Rejection>, Error> {
         let source = self.read_source(principal, key)?;
         Ok(self.rejections.of(source.id).into_iter().take(limit).collect())
+    }
+
+    /// Only a caller of tenant `*` may create or change a source that consumes from the event bus: the messages belong
+    /// to the operator.
+    fn check_bus_kind(&self, caller: &Principal, kind: &str, before: Option<&Source>) -> Result<(), Error> {
+        let is_bus = kind == NATS;
+        if !is_bus && before.is_none_or(|source| source.settings.kind != NATS) {
+            return Ok(());
+        }
+        if caller.tenant.is_some() {
+            let detail = "only a key of tenant * may create or change a source of kind nats";
+            return Err(Error::new(ErrorKind::Forbidden, detail));
+        }
+        if is_bus && !self.has_bus {
+            let detail = "kind nats needs an event bus, and the configuration has none: set nats.url";
+            return Err(Error::invalid_body(vec![FieldError::new("/kind", detail)]));
+        }
+        Ok(())
     }
 
     /// Finds a source that the caller may change and that the configuration file does not manage.

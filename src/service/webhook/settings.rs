@@ -20,7 +20,7 @@ use crate::model::{
 };
 use crate::outbound::profile::Profile;
 use crate::outbound::tls::EndpointTls;
-use crate::outbound::{Endpoint, EndpointAuth, Webhook, WebhookSettings};
+use crate::outbound::{BUS_HEADER_PREFIX, Endpoint, EndpointAuth, SUBJECT_SCHEME, Webhook, WebhookSettings};
 use crate::registry::Registry;
 use crate::service::fields::{DESCRIPTION_CHARS_MAX, DocumentFields, FieldUpdate, NAME_CHARS_MAX, pointer, unknown};
 use crate::service::reference::{UID_BYTES_MAX, is_uid};
@@ -90,6 +90,7 @@ pub(super) fn read(
     if let Some(current) = purpose.current() {
         check_read_only(&mut fields, current, rules);
     }
+    check_bus_rights(&fields, purpose.current(), rules.principal)?;
     let (endpoint, egress_only) = endpoint(&mut fields, base, rules.check_url);
     let tenant = tenant(&mut fields, purpose, rules.principal);
     let status = status(&mut fields, purpose);
@@ -114,6 +115,9 @@ pub(super) fn read(
     let order = order(&mut fields, base.map(|w| &w.order));
     let headers = headers(&mut fields, purpose, profile.as_deref());
     let auth = auth(&mut fields, purpose, profile.as_deref(), &headers);
+    if endpoint.as_ref().is_some_and(|endpoint| endpoint.subject.is_some()) {
+        check_bus_fields(&mut fields, auth.as_deref(), &headers);
+    }
     let tls = tls(&mut fields, purpose, endpoint.as_ref());
     let metadata = fields.metadata(base.map(|w| &*w.metadata)).or(base.map(|w| w.metadata.clone()));
     let DocumentFields { unread, mut errors } = fields;
@@ -224,7 +228,7 @@ fn tls(fields: &mut DocumentFields, purpose: Purpose<'_>, endpoint: Option<&Endp
     let present = purpose.current().and_then(|w| w.tls.as_ref());
     let tls = fields.tls(present, base.is_some()).or(base.map(|w| w.tls.clone())).flatten()?;
     if endpoint.is_some_and(|endpoint| !endpoint.tls) {
-        fields.wrong("/tls", "is for an https endpoint, and this one is http: expected an https url, or no tls");
+        fields.wrong("/tls", "is for an https endpoint, and this one is not: expected an https url, or no tls");
     }
     Some(tls)
 }
@@ -250,6 +254,30 @@ fn check_read_only(fields: &mut DocumentFields, current: &Webhook, rules: &Setti
         {
             fields.wrong(pointer(key), "is set by the server and cannot be changed");
         }
+    }
+}
+
+/// Only a caller of tenant `*` may decide that a webhook publishes on the event bus, or no longer does: the bus belongs
+/// to the operator.
+fn check_bus_rights(fields: &DocumentFields, current: Option<&Webhook>, caller: &Principal) -> Result<(), Error> {
+    let Some(url) = fields.unread.get("url").and_then(Value::as_str) else { return Ok(()) };
+    let current = current.map(|webhook| &*webhook.endpoint.url);
+    let is_bus = |url: &str| url.starts_with(SUBJECT_SCHEME);
+    if caller.tenant.is_none() || current == Some(url) || !(is_bus(url) || current.is_some_and(is_bus)) {
+        return Ok(());
+    }
+    let detail =
+        "only a key of tenant * may create a webhook with a nats:// URL, or change a URL that is or becomes one";
+    Err(Error::new(ErrorKind::Forbidden, detail))
+}
+
+/// Refuses what a webhook of the event bus cannot have.
+fn check_bus_fields(fields: &mut DocumentFields, auth: Option<&EndpointAuth>, headers: &[(HeaderName, HeaderValue)]) {
+    if auth.is_some() {
+        fields.wrong("/auth", "is for an http or https endpoint; the section [nats] has the credentials of the bus");
+    }
+    for (name, _) in headers.iter().filter(|(name, _)| name.as_str().starts_with(BUS_HEADER_PREFIX)) {
+        fields.wrong(format!("/headers/{name}"), "headers that begin with Nats- are commands to the broker");
     }
 }
 

@@ -96,6 +96,7 @@ fn encode(attempt: &Attempt, out: &mut Vec<u8>) {
         Some(AttemptError::Dropped) => (5, "", None),
         Some(AttemptError::PayloadGone) => (6, "", None),
         Some(AttemptError::Unsigned(why)) => (7, why, None),
+        Some(AttemptError::Undeliverable(why)) => (8, why, None),
     };
     let words = bounded(words).as_bytes();
     let latency_us = u32::try_from(attempt.latency.as_micros()).unwrap_or(u32::MAX);
@@ -133,6 +134,7 @@ pub(super) fn decode(number: u16, bytes: &[u8]) -> Result<Attempt, Error> {
         5 => Some(AttemptError::Dropped),
         6 => Some(AttemptError::PayloadGone),
         7 => Some(AttemptError::Unsigned(words.into())),
+        8 => Some(AttemptError::Undeliverable(words.into())),
         _ => return Err(damaged()),
     };
     Ok(Attempt {
@@ -161,6 +163,7 @@ mod tests {
             Some(AttemptError::Dropped),
             Some(AttemptError::PayloadGone),
             Some(AttemptError::Unsigned("no such profile".into())),
+            Some(AttemptError::Undeliverable("too large".into())),
         ];
         for error in errors {
             let http_status = match &error {

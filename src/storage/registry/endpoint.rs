@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{RecordError, damaged};
 use crate::model::Secret;
 use crate::outbound::tls::TlsSettings;
-use crate::outbound::{Credentials, Endpoint};
+use crate::outbound::{Credentials, Endpoint, SUBJECT_SCHEME, SubjectTemplate};
 
 /// An [`Endpoint`] in parts. The URL is not parsed again when it is read, so stricter rules for new URLs do not prevent
 /// a server from starting.
@@ -60,6 +60,12 @@ impl<'a> EndpointRow<'a> {
     }
 
     pub(super) fn read(self) -> Result<Endpoint, RecordError> {
+        // The grammar of subjects must not become stricter, because a row whose template cannot be parsed is damaged.
+        let subject = if self.url.starts_with(SUBJECT_SCHEME) {
+            Some(SubjectTemplate::parse(&self.url).map_err(damaged)?.into())
+        } else {
+            None
+        };
         Ok(Endpoint {
             url: self.url.into(),
             tls: self.tls,
@@ -67,6 +73,7 @@ impl<'a> EndpointRow<'a> {
             port: self.port,
             authority: HeaderValue::from_str(&self.authority).map_err(damaged)?,
             target: PathAndQuery::try_from(&*self.target).map_err(damaged)?,
+            subject,
         })
     }
 }

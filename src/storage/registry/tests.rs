@@ -28,6 +28,7 @@ fn webhook(no: u32) -> WebhookRecord {
             port: 443,
             authority: HeaderValue::from_static("example.com"),
             target: PathAndQuery::from_static("/a"),
+            subject: None,
         },
         events: Vec::new(),
         subscriptions: Vec::new(),

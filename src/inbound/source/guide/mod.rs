@@ -6,7 +6,7 @@ mod signing;
 
 use std::fmt::Write as _;
 
-use super::{PartnerToken, Source};
+use super::{BusSubscription, PartnerToken, Source};
 use crate::inbound::provider::{self, DedupMode};
 use crate::limits::EVENT_TYPE_BYTES_MAX;
 use crate::model::EventPattern;
@@ -17,6 +17,23 @@ use signing::SigningSteps;
 
 /// The kinds whose senders write their own code.
 const OWN_CODE: [&str; 6] = [PARTNER, kind::CUSTOM, kind::STANDARD_WEBHOOKS, kind::TOKEN, kind::BASIC, kind::NONE];
+
+/// The guide of a source that consumes from the event bus.
+fn bus_guide(name: &str, bus: &BusSubscription) -> String {
+    let subjects: Vec<_> = bus.subjects.iter().map(|subject| format!("`{subject}`")).collect();
+    format!(
+        "# {name}: messages of NATS\n\n\
+         Publish messages to {} with JetStream. Each message becomes an event. The message is acknowledged when the event \
+         is on the disk.\n\n\
+         - The body is the data of the event: JSON, or text.\n\
+         - Set the header `Nats-Msg-Id` to an id of the event. A message with the same id is a duplicate. Without the \
+         header, only a redelivery of the same message is one.\n\
+         - The event type is `{name}.` and the subject, unless the source has another `type` or an event map.\n\
+         - The durable consumer is `{}`.\n",
+        subjects.join(", "),
+        bus.durable
+    )
+}
 
 impl Source {
     /// The URL for the sender. A partner's URL ends with the token, which is known only when it is created. Without `token`,
@@ -38,6 +55,9 @@ impl Source {
         let guide = Guide { source: self, address: self.address(token), scheme: self.scheme_as_written() };
         // Writing to a string cannot fail.
         let mut text = String::new();
+        if let Some(bus) = &self.bus {
+            return bus_guide(&self.name, bus);
+        }
         let _ = if OWN_CODE.contains(&&*self.settings.kind) {
             guide.write_for_developer(&mut text)
         } else {
