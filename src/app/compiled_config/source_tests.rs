@@ -23,10 +23,11 @@ fn reference() -> String {
 
 #[test]
 fn the_sources_of_the_reference_file_are_valid_and_have_every_key() {
-    let (loader, _folder) = with_file(&reference());
+    // The source of kind nats needs an event bus.
+    let (loader, _folder) = with_file(&format!("[nats]\nurl = \"nats://127.0.0.1:4222\"\n{}", reference()));
     let setup = load(&loader);
     let names: Vec<_> = setup.sources.iter().map(|source| source.settings.name.as_str()).collect();
-    assert_eq!(names, ["shopify", "acme", "a-partner", "whatsapp"]);
+    assert_eq!(names, ["shopify", "acme", "a-partner", "whatsapp", "shop"]);
     let written: toml_edit::DocumentMut = reference().parse().unwrap();
     let tables = written["sources"].as_array_of_tables().unwrap();
     // Serde lists the known keys when it meets an unknown one.
