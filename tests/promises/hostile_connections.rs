@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use ring::hmac;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Server, WAIT_TIMEOUT};
 
@@ -63,11 +63,12 @@ fn exchange(addr: SocketAddr, request: &[u8]) -> String {
 /// An application, a provider and an administrator send requests. All of them succeed, and soon.
 /// `round` is a name that no other call uses.
 fn others_are_served(server: &Server, round: &str) {
-    let mut client = server.client();
+    // Each request has a connection of its own: one that is idle between two requests may have to give way.
+    let call = |path: &str, body: &Value| server.client().call("POST", path, Some(body));
     let event = json!({ "type": "order.created", "data": "a".repeat(100_000) });
     for n in 0..TRIES {
         let started = Instant::now();
-        let published = client.call("POST", "/api/v1/events", Some(&event));
+        let published = call("/api/v1/events", &event);
         assert_eq!(published.status, 202, "{}", published.text());
         let body = format!("{{\"n\":{n}}}");
         let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body.as_bytes());
@@ -77,7 +78,7 @@ fn others_are_served(server: &Server, round: &str) {
         let inbound = { inbound }.send("POST", "/api/v1/webhooks/shopify", &headers, body.as_bytes()).unwrap();
         assert!(matches!(inbound.status, 200 | 202), "{}", inbound.text());
         let source = json!({ "name": format!("{round}-{n}"), "kind": "partner" });
-        let made = client.call("POST", "/api/v1/sources", Some(&source));
+        let made = call("/api/v1/sources", &source);
         assert_eq!(made.status, 201, "{}", made.text());
         assert!(started.elapsed() < ANSWER_TIMEOUT, "{:?}", started.elapsed());
     }

@@ -107,7 +107,7 @@ async fn each_rule_of_a_webhook_is_explained() {
     assert_eq!(got.body["matches"], true);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_test_is_bounded_like_the_filters_of_an_event() {
     let world = world();
     let rule = json!({"field": "a", "operator": "matches", "value": "[ab]*a[ab]{400}c"});
